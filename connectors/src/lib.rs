@@ -1,1 +1,30 @@
-//! Placeholder.
+//! One folder per kind of source, and here the one list of all.
+//!
+//! A connector implements the contract of `meshwork_engine::connector` and nothing else knows it. To add
+//! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
+
+use std::sync::Arc;
+
+use meshwork_engine::catalog::Properties;
+use meshwork_engine::connector::Connector;
+use meshwork_engine::{Error, Result};
+
+/// The kinds of connectors that exist, sorted.
+pub const KINDS: &[&str] = &[];
+
+/// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
+/// not its definition.
+///
+/// # Errors
+/// `User` when the kind does not exist or a property is wrong.
+pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
+    let catalog = properties.catalog().to_owned();
+    // One line a kind, sorted.
+    match kind {
+        _ => Err(Error::user(
+            "CONNECTOR_NOT_FOUND",
+            format!("catalog \"{catalog}\": connector \"{kind}\" does not exist"),
+        )
+        .with_hint(format!("Kinds that exist: {}.", KINDS.join(", ")))),
+    }
+}

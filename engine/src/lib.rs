@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What all nodes of Meshwork agree on: errors, names, catalogs, the contract with a source, remote
+//! scans and their codec, settings, time and tasks.
+//!
+//! This crate must never know a concrete source, a front door or the store. Read [`connector`] first:
+//! it is the contract; then [`remote`], the one leaf that serves all row sources.
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
+pub mod catalog;
+pub mod codec;
+pub mod connector;
+pub mod environment;
+pub mod error;
+pub mod remote;
+pub mod scope;
+pub mod settings;
+pub mod telemetry;
+
+pub use error::{Error, ErrorKind, Location, Result};

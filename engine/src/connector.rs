@@ -1,0 +1,234 @@
+//! The contract between Meshwork and a source.
+//!
+//! A [`Connector`] is one configured catalog. It lists schemas and tables lazily and hands out tables as
+//! DataFusion [`TableProvider`]s. File sources (lake, store) return plain DataFusion plans; row sources
+//! (PostgreSQL, MySQL, REST, SQLite, ...) return [`crate::remote::RemoteTable`], which asks their
+//! [`RowSource`] what it can do and how to read.
+//!
+//! A connector must never let one unreadable table hide the others, drop a column whose type it does not
+//! know, put a secret into anything that can be printed, or do I/O in [`RowSource::negotiate`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::execution::SendableRecordBatchStream;
+use object_store::ObjectStore;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use crate::remote::{Predicate, RemoteScan};
+use crate::scope::QueryScope;
+use crate::settings::QuerySettings;
+use crate::{Error, Result};
+
+/// What a table is, for listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TableKind {
+    /// Rows are stored.
+    Table,
+    /// A stored query.
+    View,
+    /// Maintained by Meshwork itself.
+    System,
+}
+
+/// A table in a listing: cheap to make, says nothing of columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableEntry {
+    /// The name exactly as the source spells it.
+    pub name: String,
+    /// What it is.
+    pub kind: TableKind,
+    /// The source's comment on it.
+    pub comment: Option<String>,
+}
+
+/// Which state of a versioned catalog a query reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadVersion {
+    /// The newest committed version when the query was planned.
+    Committed,
+    /// Exactly this version.
+    At(u64),
+}
+
+impl fmt::Display for ReadVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Committed => f.write_str("committed"),
+            Self::At(version) => write!(f, "{version}"),
+        }
+    }
+}
+
+/// A table to be created. Column functions (`SUM`, `REPLACE`, ...) and keys are options of the kind of table.
+#[derive(Debug, Clone)]
+pub struct CreateTable {
+    /// The schema within the catalog.
+    pub schema: String,
+    /// The table's name.
+    pub table: String,
+    /// Its columns, in order.
+    pub columns: SchemaRef,
+    /// What `WITH (...)` says, keys in lower case, in the statement's order.
+    pub options: Vec<(String, String)>,
+    /// Whether an existing table of that name is accepted as it is.
+    pub if_not_exists: bool,
+}
+
+/// An object store that a catalog's file scans read, registered on every node under its URL.
+#[derive(Debug, Clone)]
+pub struct NamedStore {
+    /// Scheme and host only, unique to the catalog: `catalog://<name>/`. See [`crate::catalog`].
+    pub url: Url,
+    /// Where the bytes are.
+    pub store: Arc<dyn ObjectStore>,
+}
+
+/// One configured catalog.
+#[async_trait]
+pub trait Connector: fmt::Debug + Send + Sync + 'static {
+    /// The kind as `USING` names it: `postgres`, `lake`, ...
+    fn kind(&self) -> &'static str;
+
+    /// Returns the names of all schemas, sorted.
+    async fn schema_names(&self) -> Result<Vec<String>>;
+
+    /// Returns the tables of a schema, sorted by name; empty if there is no such schema.
+    async fn tables(&self, schema: &str) -> Result<Vec<TableEntry>>;
+
+    /// Returns the table, or `None` if there is none of that name. `version` is [`ReadVersion::Committed`]
+    /// unless the statement or the session says otherwise; a source without versions refuses any other.
+    async fn table(
+        &self,
+        schema: &str,
+        table: &str,
+        version: ReadVersion,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Option<Arc<dyn TableProvider>>>;
+
+    /// What reads rows for [`crate::remote::RemoteTable`]; `None` for file sources.
+    fn row_source(&self) -> Option<Arc<dyn RowSource>> {
+        None
+    }
+
+    /// The object stores that this catalog's plans name.
+    fn stores(&self) -> Vec<NamedStore> {
+        Vec::new()
+    }
+
+    /// Answers cheaply whether the source can be reached, for `system.catalogs`.
+    async fn check(&self) -> Result<()> {
+        self.schema_names().await.map(|_names| ())
+    }
+
+    /// Creates a schema.
+    async fn create_schema(&self, schema: &str, _if_not_exists: bool) -> Result<()> {
+        Err(self.refuse(&format!("CREATE SCHEMA {schema}")))
+    }
+
+    /// Creates an empty table.
+    async fn create_table(&self, table: CreateTable) -> Result<()> {
+        Err(self.refuse(&format!("CREATE TABLE {}.{}", table.schema, table.table)))
+    }
+
+    /// Drops a table; returns whether there was one.
+    async fn drop_table(&self, schema: &str, table: &str) -> Result<bool> {
+        Err(self.refuse(&format!("DROP TABLE {schema}.{table}")))
+    }
+
+    /// Begins an update of several tables that becomes visible at once.
+    async fn begin_batch(&self) -> Result<Box<dyn Batch>> {
+        Err(self.refuse("BEGIN UPDATE BATCH"))
+    }
+
+    /// The error for a statement that this kind of catalog does not take.
+    fn refuse(&self, statement: &str) -> Error {
+        Error::not_supported(format!("{statement} in a catalog of kind {}", self.kind()))
+    }
+}
+
+/// An update of several tables of one catalog: all of it becomes visible at once, or nothing.
+/// Dropping it abandons it.
+#[async_trait]
+pub trait Batch: fmt::Debug + Send + Sync {
+    /// Adds the rows of a stream to a table; returns how many. Columns are matched by position.
+    async fn insert(
+        &mut self,
+        session: &dyn Session,
+        schema: &str,
+        table: &str,
+        rows: SendableRecordBatchStream,
+    ) -> Result<u64>;
+
+    /// Makes everything visible; returns the version at which it is.
+    async fn commit(self: Box<Self>) -> Result<u64>;
+}
+
+/// A piece of work that the planner offers to a source.
+#[derive(Debug, Clone, Copy)]
+pub enum Pushdown<'a> {
+    /// Return only rows for which this is true.
+    Filter(&'a Predicate),
+    /// Return at most that many rows, any of those that pass the filters.
+    Limit(usize),
+}
+
+/// What a source answers to an offer. The default of every source is to refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The source does it; nobody else needs to.
+    Exact,
+    /// The source returns a superset; the engine checks again.
+    Inexact,
+    /// The source does not; the reason shows in EXPLAIN.
+    Refused(String),
+}
+
+/// One part of a scan: read by one task over one connection. The parts of a scan cover it exactly once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// What EXPLAIN shows.
+    pub description: String,
+    /// What the connector needs to read it: values only, never SQL text, never a secret.
+    pub payload: Value,
+}
+
+impl Split {
+    /// The only split of a scan that is not cut.
+    pub fn whole() -> Self {
+        Self { description: "whole".to_owned(), payload: Value::Null }
+    }
+}
+
+/// A source that answers a described scan with rows.
+#[async_trait]
+pub trait RowSource: fmt::Debug + Send + Sync + 'static {
+    /// Answers an offer: pure, synchronous, no I/O. `scan` is what was agreed so far.
+    fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome;
+
+    /// Cuts an agreed scan into at most `settings.splits_max` parts, under one snapshot where the source
+    /// has such a thing (kept in `scope`). May record what workers need in the returned scan.
+    async fn splits(
+        &self,
+        scan: RemoteScan,
+        scope: &Arc<QueryScope>,
+        settings: &QuerySettings,
+    ) -> Result<(RemoteScan, Vec<Split>)>;
+
+    /// Reads one split: a stream of `scan.output_schema()`, in any order. Called on a worker, on the
+    /// runtime for I/O. Dropping the stream ends the remote statement within two seconds.
+    fn open(
+        &self,
+        scan: &RemoteScan,
+        split: &Split,
+        settings: &QuerySettings,
+    ) -> Result<SendableRecordBatchStream>;
+
+    /// The request that a split becomes, for EXPLAIN: SQL, or a URL without secrets.
+    fn describe(&self, scan: &RemoteScan, split: &Split) -> String;
+}

@@ -1,0 +1,19 @@
+//! Scans of row sources: one description, one table, one plan leaf for all of them.
+//!
+//! ```text
+//! RemoteTable (planning)  ── negotiates filters and limit with the RowSource
+//!   └─► RemoteScan        ── what was agreed: values, never SQL text, never a secret
+//!         └─► RemoteScanExec (execution, any node) ── one partition per group of splits
+//!               └─► RowSource::open(scan, split)
+//! ```
+//! Nothing here knows how a source is asked; that is the connector's.
+
+mod exec;
+mod predicate;
+mod scan;
+mod table;
+
+pub use exec::RemoteScanExec;
+pub use predicate::{Comparison, Literal, Predicate};
+pub use scan::{RemoteColumn, RemoteScan};
+pub use table::{Refusal, RemoteTable};

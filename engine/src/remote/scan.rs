@@ -1,0 +1,87 @@
+//! What planner and source agreed to read, as plain values that travel to workers.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Predicate;
+
+/// A column of a remote table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemoteColumn {
+    /// The name exactly as the source spells it.
+    pub name: String,
+    /// What the engine sees.
+    pub data_type: DataType,
+    /// Whether the source may hold NULL.
+    pub nullable: bool,
+    /// The source's own name of the type, for rules of pushdown and for `SHOW COLUMNS`.
+    pub remote_type: String,
+    /// What else the connector needs to know of the column (collation, declared values, ...).
+    pub detail: Value,
+}
+
+/// One agreed scan of one remote table. Everything in it may be printed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemoteScan {
+    /// The catalog, by which a worker finds the connector.
+    pub catalog: String,
+    /// The schema exactly as the source spells it.
+    pub schema: String,
+    /// The table exactly as the source spells it.
+    pub table: String,
+    /// All columns of the table, in the source's order.
+    pub columns: Vec<RemoteColumn>,
+    /// Which of them are returned, in this order; none for a mere count of rows.
+    pub projection: Vec<usize>,
+    /// The source returns only rows for which all of these are true.
+    pub filters: Vec<Predicate>,
+    /// The source may stop after that many rows per split.
+    pub limit: Option<usize>,
+    /// What all splits share: a snapshot, for instance. Written by `RowSource::splits`.
+    pub shared: Value,
+}
+
+impl RemoteScan {
+    /// Returns a scan of all columns and rows of a table.
+    pub fn whole(catalog: &str, schema: &str, table: &str, columns: Vec<RemoteColumn>) -> Self {
+        Self {
+            catalog: catalog.to_owned(),
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            projection: (0..columns.len()).collect(),
+            columns,
+            filters: Vec::new(),
+            limit: None,
+            shared: Value::Null,
+        }
+    }
+
+    /// Returns the columns that the scan returns, in order.
+    pub fn projected(&self) -> impl Iterator<Item = &RemoteColumn> {
+        self.projection.iter().filter_map(|index| self.columns.get(*index))
+    }
+
+    /// Returns the schema of the batches that the scan returns.
+    pub fn output_schema(&self) -> SchemaRef {
+        schema_of(self.projected())
+    }
+
+    /// Returns the schema of the whole table.
+    pub fn table_schema(&self) -> SchemaRef {
+        schema_of(self.columns.iter())
+    }
+
+    /// Returns the table's name for messages: `catalog.schema.table`.
+    pub fn display_name(&self) -> String {
+        format!("{}.{}.{}", self.catalog, self.schema, self.table)
+    }
+}
+
+fn schema_of<'a>(columns: impl Iterator<Item = &'a RemoteColumn>) -> SchemaRef {
+    let field =
+        |column: &RemoteColumn| Field::new(&column.name, column.data_type.clone(), column.nullable);
+    Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>()))
+}

@@ -1,0 +1,34 @@
+//! Settings of one query that every node taking part needs: they travel with its tasks.
+
+use datafusion::common::extensions_options;
+use datafusion::config::ConfigExtension;
+use datafusion::execution::config::SessionConfig;
+
+extensions_options! {
+    /// What a task knows about its query. Shipped to workers; holds no secret.
+    pub struct QuerySettings {
+        /// The query's id, as users see it.
+        pub query_id: String, default = String::new()
+        /// Who runs the query.
+        pub user: String, default = String::new()
+        /// The generation of the catalog list that the plan was made with.
+        pub catalogs_generation: u64, default = 0
+        /// Whether work may be moved into sources at all.
+        pub pushdown: bool, default = true
+        /// The most splits that one scan of a row source is cut into; 1 means one connection.
+        pub splits_max: usize, default = 8
+        /// Rows in a batch that a scan emits.
+        pub batch_size: usize, default = 8192
+    }
+}
+
+impl ConfigExtension for QuerySettings {
+    const PREFIX: &'static str = "meshwork";
+}
+
+impl QuerySettings {
+    /// Returns the settings of the session, or the defaults where it has none.
+    pub fn of(config: &SessionConfig) -> Self {
+        config.options().extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+}
