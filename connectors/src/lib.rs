@@ -3,6 +3,8 @@
 //! A connector implements the contract of `meshwork_engine::connector` and nothing else knows it. To add
 //! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
 
+mod tpch;
+
 use std::sync::Arc;
 
 use meshwork_engine::catalog::Properties;
@@ -10,7 +12,7 @@ use meshwork_engine::connector::Connector;
 use meshwork_engine::{Error, Result};
 
 /// The kinds of connectors that exist, sorted.
-pub const KINDS: &[&str] = &[];
+pub const KINDS: &[&str] = &["tpch"];
 
 /// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
 /// not its definition.
@@ -21,6 +23,7 @@ pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
     let catalog = properties.catalog().to_owned();
     // One line a kind, sorted.
     match kind {
+        "tpch" => tpch::make(properties),
         _ => Err(Error::user(
             "CONNECTOR_NOT_FOUND",
             format!("catalog \"{catalog}\": connector \"{kind}\" does not exist"),

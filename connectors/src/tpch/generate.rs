@@ -1,0 +1,155 @@
+//! The eight tables and the generator of each.
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::record_batch::RecordBatch;
+use tpchgen::generators::{
+    CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator,
+    PartSuppGenerator, RegionGenerator, SupplierGenerator,
+};
+use tpchgen_arrow::{
+    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow,
+    SupplierArrow,
+};
+
+/// The batches of one part of a table.
+pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+
+/// A table of TPC-H.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Customer,
+    Lineitem,
+    Nation,
+    Orders,
+    Part,
+    Partsupp,
+    Region,
+    Supplier,
+}
+
+/// Which part of a table to generate, counted from one, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) scale: f64,
+    pub(super) part: i32,
+    pub(super) n_parts: i32,
+    pub(super) batch_size: usize,
+}
+
+impl Table {
+    /// All tables, sorted by name.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Customer,
+        Self::Lineitem,
+        Self::Nation,
+        Self::Orders,
+        Self::Part,
+        Self::Partsupp,
+        Self::Region,
+        Self::Supplier,
+    ];
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Lineitem => "lineitem",
+            Self::Nation => "nation",
+            Self::Orders => "orders",
+            Self::Part => "part",
+            Self::Partsupp => "partsupp",
+            Self::Region => "region",
+            Self::Supplier => "supplier",
+        }
+    }
+
+    pub(super) fn schema(self) -> SchemaRef {
+        match self {
+            Self::Customer => CustomerArrow::schema_ref(),
+            Self::Lineitem => LineItemArrow::schema_ref(),
+            Self::Nation => NationArrow::schema_ref(),
+            Self::Orders => OrderArrow::schema_ref(),
+            Self::Part => PartArrow::schema_ref(),
+            Self::Partsupp => PartSuppArrow::schema_ref(),
+            Self::Region => RegionArrow::schema_ref(),
+            Self::Supplier => SupplierArrow::schema_ref(),
+        }
+    }
+
+    /// Returns how many units the generator can cut at (orders for line items, parts for their suppliers);
+    /// `None` for the tables of fixed size, whose generators know no parts.
+    pub(super) fn n_units(self, scale: f64) -> Option<i64> {
+        match self {
+            Self::Customer => Some(CustomerGenerator::calculate_row_count(scale, 1, 1)),
+            Self::Lineitem | Self::Orders => Some(OrderGenerator::calculate_row_count(scale, 1, 1)),
+            Self::Part | Self::Partsupp => Some(PartGenerator::calculate_row_count(scale, 1, 1)),
+            Self::Supplier => Some(SupplierGenerator::calculate_row_count(scale, 1, 1)),
+            Self::Nation | Self::Region => None,
+        }
+    }
+
+    /// Returns the rows of one part. The first call in a process computes the generator's text pool, which
+    /// takes a moment and some 300 MB.
+    pub(super) fn batches(self, wanted: Part) -> Batches {
+        let Part { scale, part, n_parts, batch_size } = wanted;
+        match self {
+            Self::Customer => Box::new(
+                CustomerArrow::new(CustomerGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+            Self::Lineitem => Box::new(
+                LineItemArrow::new(LineItemGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+            Self::Nation => Box::new(
+                NationArrow::new(NationGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+            Self::Orders => Box::new(
+                OrderArrow::new(OrderGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+            Self::Part => Box::new(
+                PartArrow::new(PartGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+            Self::Partsupp => Box::new(
+                PartSuppArrow::new(PartSuppGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+            Self::Region => Box::new(
+                RegionArrow::new(RegionGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+            Self::Supplier => Box::new(
+                SupplierArrow::new(SupplierGenerator::new(scale, part, n_parts))
+                    .with_batch_size(batch_size),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, Table};
+    use datafusion::arrow::compute::concat_batches;
+    use datafusion::arrow::record_batch::RecordBatch;
+
+    fn rows(table: Table, n_parts: i32) -> Vec<RecordBatch> {
+        let part = |part| Part { scale: 0.001, part, n_parts, batch_size: 64 };
+        (1..=n_parts).flat_map(|i| table.batches(part(i))).map(|batch| batch.unwrap()).collect()
+    }
+
+    #[test]
+    fn parts_together_are_the_table() {
+        for table in Table::ALL.into_iter().filter(|table| table.n_units(0.001).is_some()) {
+            let concat =
+                |batches: &[RecordBatch]| concat_batches(&table.schema(), batches).unwrap();
+            assert_eq!(concat(&rows(table, 1)), concat(&rows(table, 3)), "{table:?}");
+        }
+    }
+}
