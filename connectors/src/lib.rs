@@ -3,6 +3,7 @@
 //! A connector implements the contract of `meshwork_engine::connector` and nothing else knows it. To add
 //! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
 
+pub mod relational;
 mod tpch;
 
 use std::sync::Arc;

@@ -1,0 +1,17 @@
+//! What all connectors to SQL databases share: one `SELECT` per split, and the walk of a negotiation.
+//!
+//! ```text
+//! negotiate::filter(predicate, columns, rule)   planning: rule(column, test) -> Outcome, parts combined here
+//! select(dialect, scan, split condition)        execution: RemoteScan -> text of one statement
+//! ```
+//! Values become text here and nowhere else, because `COPY` takes no parameters: a [`Dialect`] writes each
+//! literal so that no value can change the shape of the statement, and refuses what it cannot write.
+//! Nothing here talks to a server or knows a type system; both are the connector's.
+
+mod dialect;
+pub mod negotiate;
+mod select;
+
+pub use dialect::{Dialect, date_text, hexadecimal, timestamp_text};
+pub use negotiate::Test;
+pub use select::{condition, select};
