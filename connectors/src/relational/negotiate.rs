@@ -77,7 +77,9 @@ pub fn limit(scan: &RemoteScan, rule: Rule<'_>) -> Outcome {
     if scan.filters.iter().all(exact) {
         Outcome::Exact
     } else {
-        Outcome::Refused("a filter is checked again after the source, so it cannot stop early".into())
+        Outcome::Refused(
+            "a filter is checked again after the source, so it cannot stop early".into(),
+        )
     }
 }
 

@@ -6,11 +6,7 @@ use meshwork_engine::{Error, Result};
 use super::Dialect;
 
 /// Returns the `SELECT` of a scan. `split` is one more condition, written by the connector.
-pub fn select(
-    dialect: &dyn Dialect,
-    scan: &RemoteScan,
-    split: Option<&str>,
-) -> Result<String> {
+pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> Result<String> {
     let columns: Vec<String> =
         scan.projected().map(|column| dialect.selected(column)).collect::<Result<_>>()?;
     let list = match columns.is_empty() {
