@@ -4,6 +4,7 @@
 //! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
 
 pub mod relational;
+mod sqlite;
 mod tpch;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use meshwork_engine::connector::Connector;
 use meshwork_engine::{Error, Result};
 
 /// The kinds of connectors that exist, sorted.
-pub const KINDS: &[&str] = &["tpch"];
+pub const KINDS: &[&str] = &["sqlite", "tpch"];
 
 /// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
 /// not its definition.
@@ -24,6 +25,7 @@ pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
     let catalog = properties.catalog().to_owned();
     // One line a kind, sorted.
     match kind {
+        "sqlite" => sqlite::make(properties),
         "tpch" => tpch::make(properties),
         _ => Err(Error::user(
             "CONNECTOR_NOT_FOUND",

@@ -3,15 +3,20 @@
 //! ```text
 //! negotiate::filter(predicate, columns, rule)   planning: rule(column, test) -> Outcome, parts combined here
 //! select(dialect, scan, split condition)        execution: RemoteScan -> text of one statement
+//! Columns, stream_of                            execution: values of a driver -> batches -> stream
 //! ```
 //! Values become text here and nowhere else, because `COPY` takes no parameters: a [`Dialect`] writes each
 //! literal so that no value can change the shape of the statement, and refuses what it cannot write.
 //! Nothing here talks to a server or knows a type system; both are the connector's.
 
+mod columns;
 mod dialect;
 pub mod negotiate;
 mod select;
+mod stream;
 
+pub use columns::{Cell, Columns, counted, decimal_cell};
 pub use dialect::{Dialect, date_text, hexadecimal, timestamp_text};
 pub use negotiate::Test;
 pub use select::{condition, select};
+pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of};

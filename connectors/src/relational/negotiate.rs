@@ -9,6 +9,11 @@ use meshwork_engine::remote::{Comparison, Literal, Predicate, RemoteColumn, Remo
 
 use super::{Dialect, condition};
 
+/// Databases limit how deep and how long a condition may be; one with more tests or values than that stays
+/// with the engine.
+const TESTS_MAX: usize = 500;
+const VALUES_MAX: usize = 10_000;
+
 /// One test of one column.
 #[derive(Debug, Clone, Copy)]
 pub enum Test<'a> {
@@ -60,6 +65,10 @@ pub fn filter(
     predicate: &Predicate,
     rule: Rule<'_>,
 ) -> Outcome {
+    let (n_tests, n_values) = size(predicate);
+    if n_tests > TESTS_MAX || n_values > VALUES_MAX {
+        return Outcome::Refused(format!("{n_tests} tests of {n_values} values are too many"));
+    }
     match combine(&scan.columns, predicate, rule) {
         Outcome::Refused(reason) => Outcome::Refused(reason),
         accepted @ (Outcome::Exact | Outcome::Inexact) => {
@@ -80,6 +89,19 @@ pub fn limit(scan: &RemoteScan, rule: Rule<'_>) -> Outcome {
         Outcome::Refused(
             "a filter is checked again after the source, so it cannot stop early".into(),
         )
+    }
+}
+
+/// Returns the number of tests in a condition, and of the values that they name.
+fn size(predicate: &Predicate) -> (usize, usize) {
+    match predicate {
+        Predicate::Compare { .. } | Predicate::StartsWith { .. } => (1, 1),
+        Predicate::In { values, .. } => (1, values.len()),
+        Predicate::Null { .. } => (1, 0),
+        Predicate::And(parts) | Predicate::Or(parts) => {
+            parts.iter().map(size).fold((1, 0), |all, part| (all.0 + part.0, all.1 + part.1))
+        }
+        Predicate::Not(part) => size(part),
     }
 }
 
@@ -170,6 +192,15 @@ mod tests {
         assert!(matches!(answer(&not(is(1))), Outcome::Refused(_)));
         let deep = not(Predicate::Or(vec![is(0), not(Predicate::And(vec![is(1)]))]));
         assert!(matches!(answer(&deep), Outcome::Refused(_)));
+    }
+
+    #[test]
+    fn a_huge_condition_stays_with_the_engine() {
+        assert_eq!(answer(&Predicate::Or(vec![is(0); 400])), Outcome::Exact);
+        assert!(matches!(answer(&Predicate::Or(vec![is(0); 600])), Outcome::Refused(_)));
+        let values = vec![Literal::Int(1); 10_001];
+        let huge = Predicate::In { column: 0, values, negated: false };
+        assert!(matches!(answer(&huge), Outcome::Refused(_)));
     }
 
     #[test]

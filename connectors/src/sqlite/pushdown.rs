@@ -1,0 +1,203 @@
+//! What SQLite is asked to filter, and how it is said.
+//!
+//! A column may hold values of any type, so most answers are `Inexact`: SQLite returns at least the rows
+//! that pass, the engine checks again. That holds because a value that breaks its declaration is an error
+//! or NULL here, and so never passes. Floats, decimals and timestamps are never offered to SQLite: their
+//! stored forms vary.
+
+use arrow::datatypes::DataType;
+use meshwork_engine::connector::Outcome;
+use meshwork_engine::remote::{Comparison, Literal, RemoteColumn};
+use meshwork_engine::{Error, Result};
+
+use super::Mismatch;
+use super::types::Detail;
+use crate::relational::{Dialect, Test, date_text};
+
+/// SQLite refuses longer patterns for GLOB at 50,000 bytes; each letter may take three.
+const PREFIX_BYTES_MAX: usize = 1000;
+
+/// How SQLite spells names and values.
+#[derive(Debug)]
+pub(super) struct Sqlite;
+
+impl Dialect for Sqlite {
+    /// A name in double quotes that does not exist would be read as a string.
+    fn identifier_quote(&self) -> char {
+        '`'
+    }
+
+    fn boolean(&self, value: bool) -> &'static str {
+        if value { "1" } else { "0" }
+    }
+
+    fn date(&self, days: i32) -> Result<String> {
+        Ok(format!("'{}'", date_text(days)?))
+    }
+
+    fn timestamp(&self, _micros: i64, _instant: bool) -> Result<String> {
+        Err(Error::not_supported("a timestamp in a statement for SQLite"))
+    }
+
+    /// LIKE ignores case in SQLite; GLOB does not.
+    fn starts_with(&self, column: &RemoteColumn, prefix: &str) -> Result<String> {
+        let mut pattern = String::with_capacity(prefix.len() + 1);
+        for letter in prefix.chars() {
+            match letter {
+                '*' | '?' | '[' => pattern.extend(['[', letter, ']']),
+                _ => pattern.push(letter),
+            }
+        }
+        pattern.push('*');
+        Ok(format!("{} GLOB {}", self.tested(column)?, self.string(&pattern)?))
+    }
+}
+
+/// Answers one test of one column.
+pub(super) fn rule(mismatch: Mismatch, column: &RemoteColumn, test: Test<'_>) -> Outcome {
+    let detail = Detail::of(column);
+    let integers = column.data_type == DataType::Int64;
+    if matches!(test, Test::Null) {
+        let hidden = mismatch == Mismatch::Null && !(detail.enforced && integers);
+        return match hidden {
+            true => refused("values that break their declaration are read as NULL"),
+            false => Outcome::Exact,
+        };
+    }
+    if detail.any {
+        return refused("the column's declared type says nothing of its values");
+    }
+    // Types that are not listed stay with the engine.
+    match column.data_type {
+        DataType::Int64 if test.values().iter().all(is_integer) => answer(detail.enforced),
+        DataType::Boolean if test.values().iter().all(|v| matches!(v, Literal::Bool(_))) => {
+            equality_only(test, Outcome::Inexact)
+        }
+        DataType::Utf8 => text(mismatch, &detail, test),
+        DataType::Binary if test.values().iter().all(|v| matches!(v, Literal::Bytes(_))) => {
+            equality_only(test, answer(detail.enforced))
+        }
+        DataType::Date32 if !known_collation(&detail) => {
+            refused("the column's collation is not one of SQLite's own")
+        }
+        // Dates that are read at all are YYYY-MM-DD, so their text compares as they do.
+        DataType::Date32 if test.values().iter().all(|v| matches!(v, Literal::Date(_))) => {
+            Outcome::Inexact
+        }
+        _ => refused("values of this type are stored in more than one form"),
+    }
+}
+
+fn text(mismatch: Mismatch, detail: &Detail, test: Test<'_>) -> Outcome {
+    if !known_collation(detail) {
+        return refused("the column's collation is not one of SQLite's own");
+    }
+    if !test.values().iter().all(|value| matches!(value, Literal::Text(_))) {
+        return refused("text is compared with text only");
+    }
+    let binary = detail.collation.as_deref() == Some("BINARY");
+    if !binary {
+        // NOCASE and RTRIM find more rows than the same bytes.
+        return match test.is_equality() {
+            true => Outcome::Inexact,
+            false => refused("the column's collation is not BINARY"),
+        };
+    }
+    let exact = answer(detail.enforced && mismatch == Mismatch::Error);
+    match test {
+        Test::StartsWith(prefix) if prefix.len() > PREFIX_BYTES_MAX => {
+            refused("the prefix is too long for SQLite")
+        }
+        Test::Compare(Comparison::Equal | Comparison::NotEqual, _)
+        | Test::In(_)
+        | Test::NotIn(_)
+        | Test::StartsWith(_) => exact,
+        Test::Compare(..) => refused("the order of text depends on the file's encoding"),
+        Test::Null => exact,
+    }
+}
+
+fn equality_only(test: Test<'_>, outcome: Outcome) -> Outcome {
+    match test.is_equality() || test.is_inequality() {
+        true => outcome,
+        false => refused("values of this type are only compared for equality"),
+    }
+}
+
+fn answer(enforced: bool) -> Outcome {
+    if enforced { Outcome::Exact } else { Outcome::Inexact }
+}
+
+fn is_integer(value: &Literal) -> bool {
+    // Larger numbers would be floats to SQLite.
+    match value {
+        Literal::Int(_) => true,
+        Literal::UInt(value) => i64::try_from(*value).is_ok(),
+        Literal::Bool(_)
+        | Literal::Float(_)
+        | Literal::Decimal { .. }
+        | Literal::Text(_)
+        | Literal::Bytes(_)
+        | Literal::Date(_)
+        | Literal::Timestamp { .. } => false,
+    }
+}
+
+/// Comparing by a collation that only the writing application knows would fail.
+fn known_collation(detail: &Detail) -> bool {
+    matches!(detail.collation.as_deref(), Some("BINARY" | "NOCASE" | "RTRIM"))
+}
+
+fn refused(reason: &str) -> Outcome {
+    Outcome::Refused(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn column(data_type: DataType, detail: &Detail) -> RemoteColumn {
+        RemoteColumn {
+            name: "c".into(),
+            data_type,
+            nullable: true,
+            remote_type: String::new(),
+            detail: json!(detail),
+        }
+    }
+
+    fn collated(collation: &str, enforced: bool) -> Detail {
+        Detail { enforced, collation: Some(collation.into()), any: false }
+    }
+
+    #[test]
+    fn only_enforced_columns_are_exact() {
+        let equal = Literal::Int(1);
+        let test = Test::Compare(Comparison::Less, &equal);
+        for (enforced, wanted) in [(true, Outcome::Exact), (false, Outcome::Inexact)] {
+            let column = column(DataType::Int64, &collated("BINARY", enforced));
+            assert_eq!(rule(Mismatch::Error, &column, test), wanted);
+        }
+    }
+
+    #[test]
+    fn collations_other_than_binary_only_find_more() {
+        let value = Literal::Text("a".into());
+        let nocase = column(DataType::Utf8, &collated("NOCASE", true));
+        let equal = Test::Compare(Comparison::Equal, &value);
+        assert_eq!(rule(Mismatch::Error, &nocase, equal), Outcome::Inexact);
+        let other = Test::Compare(Comparison::NotEqual, &value);
+        assert!(matches!(rule(Mismatch::Error, &nocase, other), Outcome::Refused(_)));
+        let foreign = column(DataType::Utf8, &collated("GERMAN", true));
+        assert!(matches!(rule(Mismatch::Error, &foreign, equal), Outcome::Refused(_)));
+    }
+
+    #[test]
+    fn a_prefix_keeps_its_wildcards_literal() {
+        let column = column(DataType::Utf8, &collated("BINARY", true));
+        let written = Sqlite.starts_with(&column, "a*?[]'").unwrap();
+        assert_eq!(written, "`c` GLOB 'a[*][?][[]]''*'");
+    }
+}
