@@ -1,1 +1,37 @@
-//! Placeholder.
+//! The mind of Meshwork: SQL text in, fragments out, rows back.
+//!
+//! The modules are a query's life, in this order:
+//!
+//! ```text
+//! frontend   SQL text comes in, rows go out
+//! session    who asks: user, default names, settings
+//! query      one query from text to stream: the only caller of the steps below
+//! parse      text → statement
+//! resolve    names → tables
+//! plan       statement → logical plan
+//! statements what is not a query: SHOW, CREATE, DROP, SET
+//! explain    a plan as text, with what was pushed into sources and what was not
+//! results    last stage → client, with back-pressure
+//! history    what runs and what ran
+//! ```
+//!
+//! This crate must never import a worker or a concrete connector.
+
+mod explain;
+mod history;
+mod parse;
+mod plan;
+mod query;
+mod resolve;
+mod results;
+mod session;
+mod statements;
+mod types;
+
+pub use history::{History, ProgressSnapshot, QueryRecord, QueryState};
+pub use query::{Coordinator, CoordinatorParts, Prepared, Running, StatementKind};
+pub use resolve::{
+    Definitions, NodeRow, Nodes, Resolver, SystemTables, View, like, read_catalog_files,
+};
+pub use session::{Identity, SETTINGS, Session, Setting, Snapshot};
+pub use types::sql_name;

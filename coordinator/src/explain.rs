@@ -1,0 +1,96 @@
+//! A plan as text: what is computed where, what was moved into sources, and why the rest was not.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use datafusion::arrow::array::StringArray;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Filter, LogicalPlan, TableScan};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use meshwork_engine::Result;
+use meshwork_engine::remote::{RemoteScanExec, RemoteTable};
+
+use crate::parse::ExplainMode;
+
+/// The columns of every EXPLAIN: which plan, and its text.
+pub(crate) fn schema() -> SchemaRef {
+    let text = |name| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![text("plan_type"), text("plan")]))
+}
+
+/// Returns the plans that the mode asks for.
+pub(crate) fn explained(
+    mode: ExplainMode,
+    optimized: &LogicalPlan,
+    physical: &dyn ExecutionPlan,
+) -> Result<RecordBatch> {
+    let logical = || ("logical_plan", optimized.display_indent().to_string());
+    let distributed = || ("distributed_plan", physical_text(physical));
+    let rows = match mode {
+        ExplainMode::Logical => vec![logical()],
+        ExplainMode::Distributed => vec![distributed()],
+        ExplainMode::Full | ExplainMode::Analyze => vec![
+            logical(),
+            distributed(),
+            ("pushed", pushed(physical)),
+            ("not_pushed", not_pushed(optimized)?),
+        ],
+    };
+    batch(rows)
+}
+
+/// Returns the plan with what each operator did.
+pub(crate) fn analyzed(physical: &dyn ExecutionPlan, rows: u64) -> Result<RecordBatch> {
+    let text = DisplayableExecutionPlan::with_metrics(physical).indent(false).to_string();
+    batch(vec![("analyzed_plan", text), ("rows", rows.to_string()), ("pushed", pushed(physical))])
+}
+
+fn batch(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
+    let rows: Vec<_> = rows.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+    let kinds = StringArray::from_iter_values(rows.iter().map(|(kind, _)| *kind));
+    let texts = StringArray::from_iter_values(rows.iter().map(|(_, text)| text.trim_end()));
+    Ok(RecordBatch::try_new(schema(), vec![Arc::new(kinds), Arc::new(texts)])?)
+}
+
+fn physical_text(physical: &dyn ExecutionPlan) -> String {
+    DisplayableExecutionPlan::new(physical).indent(false).to_string()
+}
+
+/// Returns, for each scan of a row source, the request that its first split becomes.
+fn pushed(physical: &dyn ExecutionPlan) -> String {
+    let mut text = String::new();
+    if let Some(leaf) = (physical as &dyn Any).downcast_ref::<RemoteScanExec>() {
+        let n_splits = leaf.splits().count();
+        let first = leaf.splits().next();
+        let request =
+            first.map_or_else(String::new, |split| leaf.source().describe(leaf.scan(), split));
+        text = format!("{} [{n_splits} splits]: {request}\n", leaf.scan().display_name());
+    }
+    for child in physical.children() {
+        text.push_str(&pushed(child.as_ref()));
+    }
+    text
+}
+
+/// Returns, for each filter that stands right above a scan of a row source, why the source did not take it.
+fn not_pushed(plan: &LogicalPlan) -> Result<String> {
+    let mut text = String::new();
+    plan.apply(|node| {
+        if let LogicalPlan::Filter(Filter { predicate, input, .. }) = node
+            && let LogicalPlan::TableScan(TableScan { source, table_name, .. }) = input.as_ref()
+            && let Ok(provider) = source_as_provider(source)
+            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<RemoteTable>()
+        {
+            for refusal in table.refusals(&split_conjunction(predicate)) {
+                text.push_str(&format!("{table_name}: {}: {}\n", refusal.filter, refusal.reason));
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(text)
+}

@@ -1,0 +1,242 @@
+//! Text to statement, with line and column in every error.
+//!
+//! Meshwork's own statements are read here; everything else is left to DataFusion's parser. Nothing here
+//! looks a name up.
+
+mod grammar;
+mod versions;
+
+use datafusion::sql::parser::{DFParserBuilder, Statement as DataFusionStatement};
+use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlStatement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
+use meshwork_engine::{Error, Location, Result};
+
+pub(crate) use grammar::parts_of;
+pub(crate) use versions::TableVersions;
+
+/// The longest statement that is read, in bytes.
+const STATEMENT_BYTES_MAX: usize = 4 << 20;
+
+/// One statement, ready to be resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Parsed {
+    pub(crate) statement: Statement,
+    /// Which tables of the statement are read at a version of their own.
+    pub(crate) versions: TableVersions,
+}
+
+/// What a statement asks for.
+#[derive(Debug, Clone)]
+pub(crate) enum Statement {
+    /// A query, or an insert: whatever becomes a plan.
+    Plan(Box<DataFusionStatement>),
+    CreateTable(Box<CreateTable>),
+    DropTable {
+        name: ObjectName,
+        if_exists: bool,
+    },
+    CreateSchema {
+        name: ObjectName,
+        if_not_exists: bool,
+    },
+    CreateView {
+        name: ObjectName,
+        or_replace: bool,
+        sql: String,
+    },
+    DropView {
+        name: ObjectName,
+        if_exists: bool,
+    },
+    CreateCatalog {
+        name: String,
+        kind: String,
+        properties: Vec<(String, String)>,
+        if_not_exists: bool,
+    },
+    DropCatalog {
+        name: String,
+        if_exists: bool,
+    },
+    Show(Show),
+    Use {
+        catalog: Option<String>,
+        schema: Option<String>,
+    },
+    SetSession {
+        name: String,
+        value: String,
+    },
+    ResetSession {
+        name: String,
+    },
+    Explain {
+        mode: ExplainMode,
+        statement: Box<Statement>,
+    },
+    BeginBatch,
+    CommitBatch,
+    RollbackBatch,
+}
+
+/// `CREATE TABLE`, with or without a query.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateTable {
+    pub(crate) name: ObjectName,
+    /// `CREATE TABLE name (columns)` as DataFusion reads it; `None` with a query alone.
+    pub(crate) columns: Option<Box<DataFusionStatement>>,
+    pub(crate) options: Vec<(String, String)>,
+    pub(crate) if_not_exists: bool,
+    pub(crate) query: Option<Box<DataFusionStatement>>,
+}
+
+/// What a `SHOW` lists; `like` is a pattern with `%` and `_`.
+#[derive(Debug, Clone)]
+pub(crate) enum Show {
+    Catalogs { like: Option<String> },
+    Schemas { catalog: Option<String>, like: Option<String> },
+    Tables { schema: Option<ObjectName>, like: Option<String> },
+    Columns { table: ObjectName },
+    Functions { like: Option<String> },
+    Session,
+    CreateCatalog { name: String },
+    CreateView { name: ObjectName },
+}
+
+/// What `EXPLAIN` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExplainMode {
+    /// All plans and what was pushed into sources.
+    Full,
+    /// Only the optimised logical plan.
+    Logical,
+    /// Only the plan as it is distributed.
+    Distributed,
+    /// Runs the statement and prints what each operator did.
+    Analyze,
+}
+
+/// Returns the one statement of `sql`; a final semicolon is accepted.
+///
+/// # Errors
+/// `User` with the code `SYNTAX_ERROR` and the position.
+pub(crate) fn parse(sql: &str) -> Result<Parsed> {
+    if sql.len() > STATEMENT_BYTES_MAX {
+        let megabytes = STATEMENT_BYTES_MAX >> 20;
+        return Err(Error::user(
+            "STATEMENT_TOO_LONG",
+            format!("the statement is longer than {megabytes} MiB"),
+        ));
+    }
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| {
+        let at = Location { line: e.location.line, column: e.location.column };
+        Error::user("SYNTAX_ERROR", lowered(&e.message)).at(at)
+    })?;
+    let (tokens, versions) = versions::take_versions(tokens)?;
+    let statement = match grammar::parse_own(sql, &tokens)? {
+        Some(statement) => statement,
+        None => Statement::Plan(Box::new(parse_foreign(tokens)?)),
+    };
+    Ok(Parsed { statement, versions })
+}
+
+/// Leaves a statement to DataFusion's parser; refuses what Meshwork does not run.
+fn parse_foreign(tokens: Vec<TokenWithSpan>) -> Result<DataFusionStatement> {
+    let only_one = |count: usize| match count {
+        1 => Ok(()),
+        0 => Err(Error::user("SYNTAX_ERROR", "there is no statement")),
+        _ => Err(Error::user("SYNTAX_ERROR", "there is more than one statement")
+            .with_hint("Send one statement at a time.")),
+    };
+    let dialect = GenericDialect {};
+    let mut statements = DFParserBuilder::new(tokens)
+        .with_dialect(&dialect)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|e| syntax_error(&e))?;
+    only_one(statements.len())?;
+    let statement = statements.pop_front().expect("there is exactly one statement");
+    refuse_unsupported(&statement)?;
+    Ok(statement)
+}
+
+/// Only queries and inserts become plans; all else has its own statement or is not there.
+fn refuse_unsupported(statement: &DataFusionStatement) -> Result<()> {
+    let DataFusionStatement::Statement(inner) = statement else {
+        let text = statement.to_string();
+        let head = text.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        return Err(Error::not_supported(format!("the statement {head}")));
+    };
+    // Of sqlparser's many statements these two are run; the others are named in the error.
+    match inner.as_ref() {
+        SqlStatement::Query(_) | SqlStatement::Insert(_) => Ok(()),
+        other => {
+            let text = other.to_string();
+            let head = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            Err(Error::not_supported(format!("the statement {head}")))
+        }
+    }
+}
+
+/// Returns the error of DataFusion's parser with its position taken out of the text.
+fn syntax_error(error: &datafusion::common::DataFusionError) -> Error {
+    let ours = Error::from_datafusion(error);
+    match split_position(&ours.message) {
+        Some((message, at)) => Error::user("SYNTAX_ERROR", message).at(at),
+        None => Error { code: "SYNTAX_ERROR".to_owned(), ..ours },
+    }
+}
+
+/// The same for sqlparser's own errors.
+fn parser_error(error: &ParserError) -> Error {
+    let text = error.to_string();
+    match split_position(&text) {
+        Some((message, at)) => Error::user("SYNTAX_ERROR", message).at(at),
+        None => Error::user("SYNTAX_ERROR", lowered(strip_prefixes(&text))),
+    }
+}
+
+/// sqlparser writes positions as ` at Line: 1, Column: 8` behind the message.
+fn split_position(text: &str) -> Option<(String, Location)> {
+    let (message, rest) = text.rsplit_once(" at Line: ")?;
+    let (line, rest) = rest.split_once(", Column: ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let at = Location { line: line.parse().ok()?, column: digits.parse().ok()? };
+    Some((lowered(strip_prefixes(message)), at))
+}
+
+fn strip_prefixes(text: &str) -> &str {
+    let mut text = text;
+    for prefix in ["SQL error: ", "sQL error: ", "ParserError(\"", "sql parser error: "] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    text
+}
+
+fn lowered(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_syntax_error_has_its_position() {
+        let error = parse("SELECT 1\nFROM WHERE").unwrap_err();
+        assert_eq!(error.code, "SYNTAX_ERROR");
+        assert_eq!(error.location.map(|at| at.line), Some(2), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let error =
+            parse("MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE").unwrap_err();
+        assert_eq!(error.code, "NOT_SUPPORTED");
+        assert!(error.message.contains("MERGE INTO"), "{error}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Statement to optimized logical plan: the only place that makes a DataFusion session state.
+//!
+//! Each query gets a state of its own that knows only the tables that were resolved for it; nothing is shared
+//! between users but the functions and the object stores.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::config::SessionConfig;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use futures::future::BoxFuture;
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::{Error, Result};
+
+use crate::parse::{Statement, TableVersions, parse};
+use crate::resolve::{Found, FoundTables, Resolver, TableName, View, as_catalogs};
+use crate::session::Snapshot;
+
+/// How deep views may stand on views.
+const VIEW_DEPTH_MAX: usize = 16;
+
+/// Returns the configuration that every state of this coordinator starts from.
+pub(crate) fn base_config() -> SessionConfig {
+    let mut config = SessionConfig::new().with_information_schema(false);
+    let options = config.options_mut();
+    // As in Trino: NULLs come last whichever way a column is ordered, unless the statement says otherwise.
+    options.sql_parser.default_null_ordering = "nulls_last".to_owned();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.catalog.create_default_catalog_and_schema = false;
+    config
+}
+
+/// Plans the statements of one query.
+pub(crate) struct Planner<'a> {
+    pub(crate) resolver: &'a Resolver,
+    pub(crate) scope: &'a Arc<QueryScope>,
+    pub(crate) session: &'a Snapshot,
+    /// Functions, rules, codecs and the runtime; the tables are put in here.
+    pub(crate) base: &'a SessionState,
+}
+
+/// A plan together with the state that made it: only that state can go on with it.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) state: SessionState,
+}
+
+impl Planner<'_> {
+    /// Resolves and plans a statement; optimizes nothing yet.
+    pub(crate) async fn plan(
+        &self,
+        statement: &DataFusionStatement,
+        versions: &TableVersions,
+    ) -> Result<Planned> {
+        self.plan_at(statement, versions, self.session, 0).await
+    }
+
+    async fn plan_at(
+        &self,
+        statement: &DataFusionStatement,
+        versions: &TableVersions,
+        session: &Snapshot,
+        depth: usize,
+    ) -> Result<Planned> {
+        let found = self.resolver.resolve(statement, versions, session, self.scope).await?;
+        let tables = self.plan_views(found, depth).await?;
+        let state = self.state(session, tables)?;
+        let plan = state.statement_to_plan(statement.clone()).await?;
+        Ok(Planned { plan, state })
+    }
+
+    fn plan_views(
+        &self,
+        found: FoundTables,
+        depth: usize,
+    ) -> BoxFuture<'_, Result<BTreeMap<TableName, Arc<dyn TableProvider>>>> {
+        Box::pin(async move {
+            let mut tables = BTreeMap::new();
+            for (name, found) in found {
+                let table = match found {
+                    Found::Table(table) => table,
+                    Found::View(view) => self.plan_view(&view, depth + 1).await?,
+                };
+                tables.insert(name, table);
+            }
+            Ok(tables)
+        })
+    }
+
+    /// Plans a view's query with the names as they were when it was defined.
+    pub(crate) async fn plan_view(
+        &self,
+        view: &View,
+        depth: usize,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let shown = format!("{}.{}.{}", view.catalog, view.schema, view.name);
+        if depth > VIEW_DEPTH_MAX {
+            let message = format!("view \"{shown}\" stands on more than {VIEW_DEPTH_MAX} views");
+            return Err(Error::user("VIEW_TOO_DEEP", message));
+        }
+        let mut session = self.session.clone();
+        session.catalog.clone_from(&view.default_catalog);
+        session.schema.clone_from(&view.default_schema);
+        let parsed = parse(&view.sql)?;
+        let Statement::Plan(statement) = parsed.statement else {
+            return Err(Error::internal(format!("view \"{shown}\" is not a query")));
+        };
+        // A position inside the view's text would point into the user's statement.
+        let planned =
+            self.plan_at(&statement, &parsed.versions, &session, depth).await.map_err(|e| {
+                Error { location: None, message: format!("view \"{shown}\": {}", e.message), ..e }
+            })?;
+        Ok(Arc::new(ViewTable::new(planned.plan, Some(view.sql.clone()))))
+    }
+
+    fn state(
+        &self,
+        session: &Snapshot,
+        tables: BTreeMap<TableName, Arc<dyn TableProvider>>,
+    ) -> Result<SessionState> {
+        let mut config = self.base.config().clone();
+        let options = config.options_mut();
+        if let Some(catalog) = &session.catalog {
+            options.catalog.default_catalog.clone_from(catalog);
+        }
+        if let Some(schema) = &session.schema {
+            options.catalog.default_schema.clone_from(schema);
+        }
+        Ok(SessionStateBuilder::new_from_existing(self.base.clone())
+            .with_config(config)
+            .with_catalog_list(as_catalogs(tables)?)
+            .build())
+    }
+}

@@ -1,0 +1,353 @@
+//! Names to tables: configured catalogs, views, `information_schema` and system tables.
+//!
+//! Every table that a statement names is looked up here, once, before planning; the planner sees only what was
+//! found. A name that is not there is an error with its place in the text.
+
+mod definitions;
+mod files;
+mod information_schema;
+mod system;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider, TableProvider,
+};
+use datafusion::common::TableReference;
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::{ObjectName, visit_relations};
+use meshwork_engine::catalog::CatalogRegistry;
+use meshwork_engine::connector::{Connector, ReadVersion, TableEntry, TableKind};
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::{Error, Location, Result};
+
+pub use definitions::{Definitions, View};
+pub use files::read_catalog_files;
+pub(crate) use system::{INFORMATION_SCHEMA, SYSTEM_CATALOG};
+pub use system::{NodeRow, Nodes, SystemTables};
+pub(crate) use system::{batch_of, texts};
+
+use crate::parse::{TableVersions, parts_of};
+use crate::session::Snapshot;
+
+/// The whole name of a table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TableName {
+    pub(crate) catalog: String,
+    pub(crate) schema: String,
+    pub(crate) table: String,
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.catalog, self.schema, self.table)
+    }
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    Table(Arc<dyn TableProvider>),
+    View(View),
+}
+
+/// The tables of one statement, as the planner wants them.
+pub(crate) type FoundTables = BTreeMap<TableName, Found>;
+
+/// Looks names up.
+#[derive(Debug)]
+pub struct Resolver {
+    catalogs: Arc<CatalogRegistry>,
+    definitions: Arc<Definitions>,
+    system: SystemTables,
+}
+
+impl Resolver {
+    /// Returns the resolver of a coordinator.
+    pub fn new(
+        catalogs: Arc<CatalogRegistry>,
+        definitions: Arc<Definitions>,
+        system: SystemTables,
+    ) -> Self {
+        Self { catalogs, definitions, system }
+    }
+
+    /// The durable definitions of catalogs and views.
+    pub fn definitions(&self) -> &Arc<Definitions> {
+        &self.definitions
+    }
+
+    /// Returns a name's parts with the session's catalog and schema filled in.
+    pub(crate) fn full_name(&self, parts: &[String], session: &Snapshot) -> Result<TableName> {
+        let missing = |what: &str, table: &str| {
+            Error::user(
+                "NAME_NOT_QUALIFIED",
+                format!("table \"{table}\" is named without a {what}"),
+            )
+            .with_hint("Name it catalog.schema.table, or choose a schema with USE catalog.schema.")
+        };
+        let name = |catalog: &str, schema: &str, table: &str| TableName {
+            catalog: catalog.to_owned(),
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+        };
+        match parts {
+            [catalog, schema, table] => Ok(name(catalog, schema, table)),
+            // `system.nodes` is short for `system.runtime.nodes`.
+            [schema, table] if schema == SYSTEM_CATALOG => {
+                Ok(name(SYSTEM_CATALOG, system::RUNTIME_SCHEMA, table))
+            }
+            [schema, table] => {
+                let catalog = session.catalog.as_ref().ok_or_else(|| missing("catalog", table))?;
+                Ok(name(catalog, schema, table))
+            }
+            [table] => {
+                let catalog = session.catalog.as_ref().ok_or_else(|| missing("catalog", table))?;
+                let schema = session.schema.as_ref().ok_or_else(|| missing("schema", table))?;
+                Ok(name(catalog, schema, table))
+            }
+            _ => Err(Error::user("INVALID_NAME", "a table's name has one to three parts")),
+        }
+    }
+
+    /// Looks up every table that the statement names. `versions` are those behind `FOR VERSION AS OF`.
+    pub(crate) async fn resolve(
+        &self,
+        statement: &DataFusionStatement,
+        versions: &TableVersions,
+        session: &Snapshot,
+        scope: &Arc<QueryScope>,
+    ) -> Result<FoundTables> {
+        let (references, _ctes) = resolve_table_references(statement, true)?;
+        let mut found = BTreeMap::new();
+        for reference in references {
+            let parts = reference_parts(&reference);
+            let place = |error: Error| match error.location {
+                None => match place_of(statement, &parts) {
+                    Some(at) => error.at(at),
+                    None => error,
+                },
+                Some(_) => error,
+            };
+            let name = self.full_name(&parts, session).map_err(place)?;
+            let (real, version) = match versions.get(&name.table) {
+                Some((table, version)) => (
+                    TableName { table: table.to_owned(), ..name.clone() },
+                    ReadVersion::At(version),
+                ),
+                None => (name.clone(), session.read_version()),
+            };
+            let table = self.find(&real, version, scope).await.map_err(place)?;
+            found.insert(name, table);
+        }
+        Ok(found)
+    }
+
+    /// Looks one table up.
+    ///
+    /// # Errors
+    /// `User` when catalog, schema or table are not there, `Source` when the source cannot be asked.
+    pub(crate) async fn find(
+        &self,
+        name: &TableName,
+        version: ReadVersion,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Found> {
+        if name.catalog == SYSTEM_CATALOG && name.schema != INFORMATION_SCHEMA {
+            let table = self.system.table(&name.schema, &name.table).await?;
+            return table.map(Found::Table).ok_or_else(|| table_not_found(name));
+        }
+        if name.schema == INFORMATION_SCHEMA {
+            let table = information_schema::table(self, &name.catalog, &name.table, scope).await?;
+            return table.map(Found::Table).ok_or_else(|| table_not_found(name));
+        }
+        if let Some(view) = self.definitions.view(&name.catalog, &name.schema, &name.table) {
+            return Ok(Found::View(view));
+        }
+        let connector = self.connector(&name.catalog)?;
+        let table = connector.table(&name.schema, &name.table, version, scope).await?;
+        if let Some(table) = table {
+            return Ok(Found::Table(table));
+        }
+        // A name that was folded to lower case may stand for one that the source spells otherwise.
+        match self.other_spelling(&connector, name).await? {
+            Some((schema, table)) => {
+                let table = connector.table(&schema, &table, version, scope).await?;
+                table.map(Found::Table).ok_or_else(|| table_not_found(name))
+            }
+            None => Err(self.explain_missing(&connector, name).await),
+        }
+    }
+
+    /// Returns the catalog's connector.
+    pub(crate) fn connector(&self, catalog: &str) -> Result<Arc<dyn Connector>> {
+        self.catalogs.connector(catalog)
+    }
+
+    /// Returns the names of all catalogs, sorted.
+    pub fn catalog_names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.catalogs.definitions().into_iter().map(|definition| definition.name).collect();
+        names.push(SYSTEM_CATALOG.to_owned());
+        names.sort();
+        names
+    }
+
+    /// Returns the names of a catalog's schemas, sorted.
+    ///
+    /// # Errors
+    /// `User` when there is no such catalog, `Source` when it cannot be asked.
+    pub async fn schema_names(&self, catalog: &str) -> Result<Vec<String>> {
+        let mut names = if catalog == SYSTEM_CATALOG {
+            system::schema_names()
+        } else {
+            self.connector(catalog)?.schema_names().await?
+        };
+        names.push(INFORMATION_SCHEMA.to_owned());
+        names.extend(self.definitions.view_schemas(catalog));
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Returns the tables and views of a schema, sorted by name.
+    ///
+    /// # Errors
+    /// `User` when there is no such catalog, `Source` when it cannot be asked.
+    pub async fn tables(&self, catalog: &str, schema: &str) -> Result<Vec<TableEntry>> {
+        if schema == INFORMATION_SCHEMA {
+            return Ok(information_schema::entries());
+        }
+        if catalog == SYSTEM_CATALOG {
+            return Ok(system::entries(schema));
+        }
+        let mut tables = self.connector(catalog)?.tables(schema).await?;
+        let views = self.definitions.view_names(catalog, schema);
+        tables.extend(views.into_iter().map(|name| TableEntry {
+            name,
+            kind: TableKind::View,
+            comment: None,
+        }));
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(tables)
+    }
+
+    async fn other_spelling(
+        &self,
+        connector: &Arc<dyn Connector>,
+        name: &TableName,
+    ) -> Result<Option<(String, String)>> {
+        let schemas = connector.schema_names().await?;
+        let Some(schema) = only_match(&schemas, &name.schema) else { return Ok(None) };
+        let tables = connector.tables(schema).await?;
+        let names: Vec<String> = tables.into_iter().map(|entry| entry.name).collect();
+        Ok(only_match(&names, &name.table).map(|table| (schema.clone(), table.clone())))
+    }
+
+    async fn explain_missing(&self, connector: &Arc<dyn Connector>, name: &TableName) -> Error {
+        let schemas = connector.schema_names().await.unwrap_or_default();
+        if only_match(&schemas, &name.schema).is_some() {
+            return table_not_found(name);
+        }
+        Error::user(
+            "SCHEMA_NOT_FOUND",
+            format!("schema \"{}\" does not exist in catalog \"{}\"", name.schema, name.catalog),
+        )
+        .with_hint(format!("SHOW SCHEMAS FROM {} lists the schemas that exist.", name.catalog))
+    }
+}
+
+/// Returns the exact match, or the only one that differs in case alone.
+fn only_match<'a>(names: &'a [String], wanted: &str) -> Option<&'a String> {
+    if let Some(exact) = names.iter().find(|name| *name == wanted) {
+        return Some(exact);
+    }
+    let mut alike = names.iter().filter(|name| name.to_lowercase() == wanted.to_lowercase());
+    alike.next().filter(|_first| alike.next().is_none())
+}
+
+pub(crate) fn table_not_found(name: &TableName) -> Error {
+    let TableName { catalog, schema, table } = name;
+    Error::user(
+        "TABLE_NOT_FOUND",
+        format!("table \"{schema}.{table}\" does not exist in catalog \"{catalog}\""),
+    )
+    .with_hint(format!("SHOW TABLES FROM {catalog}.{schema} lists the tables that exist."))
+}
+
+fn reference_parts(reference: &TableReference) -> Vec<String> {
+    let parts = [reference.catalog(), reference.schema(), Some(reference.table())];
+    parts.into_iter().flatten().map(str::to_owned).collect()
+}
+
+/// Returns where the statement first names the table.
+fn place_of(statement: &DataFusionStatement, parts: &[String]) -> Option<Location> {
+    let DataFusionStatement::Statement(statement) = statement else { return None };
+    let found = visit_relations(statement.as_ref(), |name: &ObjectName| {
+        match parts_of(name).as_slice() == parts {
+            true => ControlFlow::Break(location_of(name)),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    match found {
+        ControlFlow::Break(at) => at,
+        ControlFlow::Continue(()) => None,
+    }
+}
+
+fn location_of(name: &ObjectName) -> Option<Location> {
+    let start = name.0.first()?.as_ident()?.span.start;
+    (start.line > 0).then_some(Location { line: start.line, column: start.column })
+}
+
+/// Returns the found tables as the planner looks them up.
+pub(crate) fn as_catalogs(
+    tables: BTreeMap<TableName, Arc<dyn TableProvider>>,
+) -> Result<Arc<MemoryCatalogProviderList>> {
+    use datafusion::catalog::CatalogProviderList;
+    let list = Arc::new(MemoryCatalogProviderList::new());
+    for (name, table) in tables {
+        let catalog = list.catalog(&name.catalog).unwrap_or_else(|| {
+            let catalog: Arc<dyn CatalogProvider> = Arc::new(MemoryCatalogProvider::new());
+            list.register_catalog(name.catalog.clone(), Arc::clone(&catalog));
+            catalog
+        });
+        let schema = match catalog.schema(&name.schema) {
+            Some(schema) => schema,
+            None => {
+                let schema: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+                catalog.register_schema(&name.schema, Arc::clone(&schema))?;
+                schema
+            }
+        };
+        schema.register_table(name.table, table)?;
+    }
+    Ok(list)
+}
+
+/// Returns whether `text` is like the pattern: `%` stands for anything, `_` for one character.
+pub fn like(text: &str, pattern: &str) -> bool {
+    fn matches(text: &[char], pattern: &[char]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some(('%', rest)) => (0..=text.len()).any(|skip| matches(&text[skip..], rest)),
+            Some(('_', rest)) => !text.is_empty() && matches(&text[1..], rest),
+            Some((letter, rest)) => text.first() == Some(letter) && matches(&text[1..], rest),
+        }
+    }
+    let chars = |text: &str| text.chars().collect::<Vec<_>>();
+    matches(&chars(text), &chars(pattern))
+}
+
+/// Returns the schema of a found table; that of a view is not known before it is planned.
+pub(crate) fn table_schema(found: &Found) -> Option<SchemaRef> {
+    match found {
+        Found::Table(table) => Some(table.schema()),
+        Found::View(_) => None,
+    }
+}

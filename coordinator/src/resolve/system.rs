@@ -1,0 +1,189 @@
+//! The `system` catalog: what this cluster is and does, as tables.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use futures::future::join_all;
+use meshwork_engine::catalog::CatalogRegistry;
+use meshwork_engine::connector::{TableEntry, TableKind};
+use meshwork_engine::environment::within;
+use meshwork_engine::{Error, Result};
+
+use crate::history::History;
+
+/// The catalog of Meshwork itself.
+pub(crate) const SYSTEM_CATALOG: &str = "system";
+/// The schema of its tables; `system.nodes` is short for `system.runtime.nodes`.
+pub(super) const RUNTIME_SCHEMA: &str = "runtime";
+/// The schema that every catalog has.
+pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// How long `system.catalogs` waits for one source to show that it lives.
+const CHECK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// One node of the cluster, as `system.nodes` shows it.
+#[derive(Debug, Clone)]
+pub struct NodeRow {
+    /// The node's own id, new at every start.
+    pub id: String,
+    /// Where other nodes reach it.
+    pub url: String,
+    /// Its version of Meshwork.
+    pub version: String,
+    /// `active`, `draining` or `suspected`.
+    pub state: String,
+    /// Whether it is a coordinator.
+    pub coordinator: bool,
+    /// Tasks that it runs now.
+    pub n_tasks: u64,
+}
+
+/// Returns the nodes of the cluster now.
+pub type Nodes = Arc<dyn Fn() -> Vec<NodeRow> + Send + Sync>;
+
+/// Makes the system tables.
+pub struct SystemTables {
+    catalogs: Arc<CatalogRegistry>,
+    history: Arc<History>,
+    nodes: Nodes,
+}
+
+impl fmt::Debug for SystemTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SystemTables").finish_non_exhaustive()
+    }
+}
+
+impl SystemTables {
+    /// Returns the system tables over a coordinator's parts.
+    pub fn new(catalogs: Arc<CatalogRegistry>, history: Arc<History>, nodes: Nodes) -> Self {
+        Self { catalogs, history, nodes }
+    }
+
+    pub(super) async fn table(
+        &self,
+        schema: &str,
+        table: &str,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        if schema != RUNTIME_SCHEMA {
+            return Ok(None);
+        }
+        match table {
+            "nodes" => self.nodes().map(Some),
+            "queries" => self.queries().map(Some),
+            "catalogs" => self.catalogs().await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn nodes(&self) -> Result<Arc<dyn TableProvider>> {
+        let rows = (self.nodes)();
+        table_of(vec![
+            ("node_id", texts(rows.iter().map(|row| Some(row.id.clone())))),
+            ("url", texts(rows.iter().map(|row| Some(row.url.clone())))),
+            ("version", texts(rows.iter().map(|row| Some(row.version.clone())))),
+            ("coordinator", truths(rows.iter().map(|row| row.coordinator))),
+            ("state", texts(rows.iter().map(|row| Some(row.state.clone())))),
+            ("tasks", numbers(rows.iter().map(|row| row.n_tasks))),
+        ])
+    }
+
+    fn queries(&self) -> Result<Arc<dyn TableProvider>> {
+        let records = self.history.all();
+        let progress: Vec<_> = records.iter().map(|record| record.progress()).collect();
+        let error = |text: fn(&Error) -> String| {
+            texts(progress.iter().map(move |p| p.error.as_ref().map(text)))
+        };
+        table_of(vec![
+            ("query_id", texts(records.iter().map(|record| Some(record.id.clone())))),
+            ("user", texts(records.iter().map(|record| Some(record.user.clone())))),
+            ("state", texts(progress.iter().map(|p| Some(p.state.name().to_owned())))),
+            ("query", texts(records.iter().map(|record| Some(record.sql.clone())))),
+            ("created", times(records.iter().map(|record| record.created_us))),
+            ("elapsed_ms", numbers(progress.iter().map(|p| p.elapsed_ms))),
+            ("rows", numbers(progress.iter().map(|p| p.rows))),
+            ("stages", numbers(progress.iter().map(|p| p.n_stages))),
+            ("tasks", numbers(progress.iter().map(|p| p.n_tasks))),
+            ("error_code", error(|e| e.code.clone())),
+            ("error", error(|e| e.message.clone())),
+        ])
+    }
+
+    async fn catalogs(&self) -> Result<Arc<dyn TableProvider>> {
+        let definitions = self.catalogs.definitions();
+        let checks = definitions.iter().map(|definition| async {
+            let connector = self.catalogs.connector(&definition.name)?;
+            within(CHECK_DEADLINE, "checking the source", connector.check()).await?
+        });
+        let answers: Vec<Result<()>> = join_all(checks).await;
+        let state = |answer: &Result<()>| match answer {
+            Ok(()) => "ok".to_owned(),
+            Err(error) => error.code.clone(),
+        };
+        table_of(vec![
+            ("catalog", texts(definitions.iter().map(|d| Some(d.name.clone())))),
+            ("connector", texts(definitions.iter().map(|d| Some(d.kind.clone())))),
+            ("state", texts(answers.iter().map(|answer| Some(state(answer))))),
+            ("error", texts(answers.iter().map(|a| a.as_ref().err().map(|e| e.message.clone())))),
+        ])
+    }
+}
+
+pub(super) fn schema_names() -> Vec<String> {
+    vec![RUNTIME_SCHEMA.to_owned()]
+}
+
+pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
+    if schema != RUNTIME_SCHEMA {
+        return Vec::new();
+    }
+    entries_of(&["catalogs", "nodes", "queries"])
+}
+
+pub(super) fn entries_of(names: &[&str]) -> Vec<TableEntry> {
+    let entry = |name: &&str| TableEntry {
+        name: (*name).to_owned(),
+        kind: TableKind::System,
+        comment: None,
+    };
+    names.iter().map(entry).collect()
+}
+
+/// Returns a table that holds these columns.
+pub(super) fn table_of(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {
+    let batch = batch_of(columns)?;
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
+
+/// Returns the rows that these columns hold.
+pub(crate) fn batch_of(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    let field =
+        |(name, array): &(&str, ArrayRef)| Field::new(*name, array.data_type().clone(), true);
+    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    Ok(RecordBatch::try_new(schema, arrays)?)
+}
+
+pub(crate) fn texts(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+pub(super) fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(values))
+}
+
+fn truths(values: impl Iterator<Item = bool>) -> ArrayRef {
+    Arc::new(BooleanArray::from_iter(values.map(Some)))
+}
+
+fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
+}
