@@ -1,0 +1,253 @@
+//! What clients hold handles of: planned statements waiting for their DoGet, prepared statements, and
+//! running queries.
+//!
+//! A handle is found only by the session that got it. Taking a ticket removes it, so that a repeated
+//! DoGet never executes a second time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
+use meshwork_engine::{Error, Result};
+use parking_lot::Mutex;
+
+use super::sessions::Caller;
+use super::shelf::Shelf;
+use crate::frontend::sql_text::{Numbered, number_placeholders};
+use crate::{Coordinator, Running, StatementKind};
+
+const TICKETS_MAX: usize = 10_000;
+const TICKET_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+const PREPARED_MAX: usize = 10_000;
+const PREPARED_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// A statement with its parameters, planned and not executed.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    owner: String,
+    text: Arc<Numbered>,
+    parameters: Vec<ScalarValue>,
+}
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(super) struct PreparedStatement {
+    owner: String,
+    text: Arc<Numbered>,
+    pub(super) kind: StatementKind,
+    /// The columns of its result; none for an update.
+    pub(super) schema: SchemaRef,
+    pub(super) parameters: SchemaRef,
+    /// The rows of parameters bound last.
+    bound: Mutex<Vec<Vec<ScalarValue>>>,
+}
+
+/// A query whose rows are being fetched.
+#[derive(Debug, Clone)]
+struct Fetched {
+    ticket: String,
+    user: String,
+}
+
+pub(super) struct Statements {
+    coordinator: Arc<Coordinator>,
+    tickets: Shelf<Planned>,
+    prepared: Shelf<Arc<PreparedStatement>>,
+    /// By query id; as many as the coordinator admits.
+    running: Arc<Mutex<BTreeMap<String, Fetched>>>,
+}
+
+/// Takes a query off the list of running ones when its stream ends or is dropped.
+pub(super) struct Listed {
+    running: Arc<Mutex<BTreeMap<String, Fetched>>>,
+    query_id: String,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.query_id);
+    }
+}
+
+impl Statements {
+    pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
+        Self {
+            coordinator,
+            tickets: Shelf::new(TICKETS_MAX, TICKET_IDLE_MAX),
+            prepared: Shelf::new(PREPARED_MAX, PREPARED_IDLE_MAX),
+            running: Arc::default(),
+        }
+    }
+
+    /// Plans the text; nothing is executed.
+    pub(super) async fn plan(&self, caller: &Caller, sql: &str) -> Result<PreparedStatement> {
+        let text = number_placeholders(sql)?;
+        let plan = self
+            .coordinator
+            .prepare(&caller.session, &text.sql)
+            .await
+            .map_err(|error| placed(error, &text))?;
+        Ok(PreparedStatement {
+            owner: caller.token.clone(),
+            text: Arc::new(text),
+            kind: plan.kind,
+            schema: plan.schema,
+            parameters: plan.parameters,
+            bound: Mutex::default(),
+        })
+    }
+
+    /// Keeps a prepared statement and returns its handle.
+    pub(super) fn keep(&self, statement: PreparedStatement) -> String {
+        self.prepared.put(Arc::new(statement))
+    }
+
+    /// Returns the prepared statement of the handle.
+    pub(super) fn prepared(
+        &self,
+        caller: &Caller,
+        handle: &[u8],
+    ) -> Result<Arc<PreparedStatement>> {
+        std::str::from_utf8(handle)
+            .ok()
+            .and_then(|handle| self.prepared.get(handle))
+            .filter(|statement| statement.owner == caller.token)
+            .ok_or_else(|| {
+                Error::user(
+                    "STATEMENT_NOT_FOUND",
+                    "the prepared statement is not open in this session",
+                )
+                .with_hint("Prepare it again; idle statements are closed after an hour.")
+            })
+    }
+
+    /// Forgets a prepared statement; one that is not there is no error.
+    pub(super) fn close(&self, caller: &Caller, handle: &[u8]) {
+        if let (Ok(_), Ok(handle)) = (self.prepared(caller, handle), std::str::from_utf8(handle)) {
+            self.prepared.take(handle);
+        }
+    }
+
+    /// Returns a ticket for one execution of the statement with what is bound to it now.
+    ///
+    /// # Errors
+    /// `User` when the parameters are missing or make more than one execution.
+    pub(super) fn ticket(&self, statement: &PreparedStatement) -> Result<String> {
+        let mut rows = statement.bound.lock().clone();
+        let parameters = match rows.len() {
+            0 => Vec::new(),
+            1 => rows.swap_remove(0),
+            n_rows => {
+                return Err(Error::not_supported(format!(
+                    "a query with {n_rows} rows of parameters: it takes one"
+                )));
+            }
+        };
+        statement.check_count(&parameters)?;
+        let text = Arc::clone(&statement.text);
+        Ok(self.tickets.put(Planned { owner: statement.owner.clone(), text, parameters }))
+    }
+
+    /// Executes what the ticket stands for; a second time there is nothing to execute.
+    pub(super) async fn redeem(&self, caller: &Caller, ticket: &[u8]) -> Result<(Running, Listed)> {
+        let (ticket, planned) = self.take_ticket(caller, ticket).ok_or_else(|| {
+            Error::user(
+                "TICKET_NOT_FOUND",
+                "the ticket was used before, has expired, or is of another session",
+            )
+            .with_hint("Ask for the statement's FlightInfo again: a ticket works once.")
+        })?;
+        let running = self.start(caller, &planned.text, planned.parameters).await?;
+        let fetched = Fetched { ticket, user: caller.user.clone() };
+        self.running.lock().insert(running.id.clone(), fetched);
+        let listed = Listed { running: Arc::clone(&self.running), query_id: running.id.clone() };
+        Ok((running, listed))
+    }
+
+    /// Executes the statement once for each row of parameters and returns the rows affected in all;
+    /// -1 for a query, whose rows are thrown away.
+    pub(super) async fn update(
+        &self,
+        caller: &Caller,
+        statement: &PreparedStatement,
+        rows: Vec<Vec<ScalarValue>>,
+    ) -> Result<i64> {
+        let mut affected = 0;
+        for parameters in rows {
+            statement.check_count(&parameters)?;
+            let running = self.start(caller, &statement.text, parameters).await?;
+            affected = match running.kind {
+                StatementKind::Update => affected + super::results::affected(running).await?,
+                StatementKind::Rows => super::results::discard(running).await.map(|()| -1)?,
+            };
+        }
+        Ok(affected)
+    }
+
+    /// Returns the user's running query with this id, or with this ticket.
+    pub(super) fn running(&self, caller: &Caller, id_or_ticket: &str) -> Option<String> {
+        let running = self.running.lock();
+        running
+            .iter()
+            .find(|(id, fetched)| *id == id_or_ticket || fetched.ticket == id_or_ticket)
+            .filter(|(_, fetched)| fetched.user == caller.user)
+            .map(|(id, _)| id.clone())
+    }
+
+    /// Cancels what the ticket stands for, waiting or running; whether there was something to cancel.
+    pub(super) fn cancel_ticket(&self, caller: &Caller, ticket: &[u8]) -> bool {
+        if self.take_ticket(caller, ticket).is_some() {
+            return true;
+        }
+        let running = std::str::from_utf8(ticket).ok().and_then(|text| self.running(caller, text));
+        running.is_some_and(|id| self.coordinator.cancel(&id))
+    }
+
+    fn take_ticket(&self, caller: &Caller, ticket: &[u8]) -> Option<(String, Planned)> {
+        let ticket = std::str::from_utf8(ticket).ok()?;
+        self.tickets.get(ticket).filter(|planned| planned.owner == caller.token)?;
+        Some((ticket.to_owned(), self.tickets.take(ticket)?))
+    }
+
+    async fn start(
+        &self,
+        caller: &Caller,
+        text: &Numbered,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Running> {
+        self.coordinator
+            .execute(&caller.session, &text.sql, parameters)
+            .await
+            .map_err(|error| placed(error, text))
+    }
+}
+
+impl PreparedStatement {
+    pub(super) fn bind(&self, rows: Vec<Vec<ScalarValue>>) {
+        *self.bound.lock() = rows;
+    }
+
+    /// Returns the rows bound last, and binds none.
+    pub(super) fn take_bound(&self) -> Vec<Vec<ScalarValue>> {
+        std::mem::take(&mut *self.bound.lock())
+    }
+
+    fn check_count(&self, parameters: &[ScalarValue]) -> Result<()> {
+        let (n_expected, n_given) = (self.parameters.fields().len(), parameters.len());
+        if n_expected == n_given {
+            return Ok(());
+        }
+        Err(Error::user(
+            "INVALID_PARAMETERS",
+            format!("the statement has {n_expected} parameters, {n_given} were given"),
+        ))
+    }
+}
+
+/// Moves the error's position to where it stands in the text that the client sent.
+fn placed(mut error: Error, text: &Numbered) -> Error {
+    error.location = error.location.map(|location| text.original(location));
+    error
+}
