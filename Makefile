@@ -1,0 +1,32 @@
+# Thin on purpose: each target is a line or two that anybody could type.
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+
+.PHONY: demo test test-matrix bench fmt lint
+
+# Builds the binary, lays sample sources out under .demo/, runs three queries, stays up until Ctrl-C.
+demo:
+	cargo build --release --workspace --bins
+	$(CARGO_TARGET_DIR)/release/meshwork demo
+
+# Everything that has to hold before a change lands. One profile, one target folder, no release build.
+test:
+	sql-tests/install-servers.sh
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace
+
+# Nightly size: every case with 1, 2, 3, 7 tasks and 1, 2, 8 partitions; TPC-H at scale factor 0.1.
+test-matrix:
+	MESHWORK_TEST_MATRIX=1 MESHWORK_TEST_TPCH_SCALE=0.1 cargo test --workspace --test slt --test tpch
+
+# TPC-H SF1, interleaved: plain DataFusion, standalone, coordinator and two workers.
+bench:
+	cargo build --release --workspace --bins
+	$(CARGO_TARGET_DIR)/release/bench
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo clippy --workspace --all-targets -- -D warnings
