@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// The only places that name the distributed runtime, so that replacing it stays possible.
 const DISTRIBUTED_RUNTIME_HOMES: &[&str] =
-    &["coordinator/src/fragment", "coordinator/src/schedule", "worker/src", "engine/src/codec.rs"];
+    &["coordinator/src/fragment", "coordinator/src/schedule", "worker/src", "engine/src/codec"];
 
 /// Names that say nothing of what is inside.
 const EMPTY_FILE_NAMES: &[&str] =
