@@ -49,7 +49,7 @@ enum Mismatch {
 ///
 /// # Errors
 /// `User` when a property is wrong.
-pub fn make(mut properties: Properties) -> Result<Arc<dyn Connector>> {
+pub(crate) fn make(mut properties: Properties) -> Result<Arc<dyn Connector>> {
     let path = PathBuf::from(properties.required("path")?);
     let mismatch = match properties.optional("mismatch").as_deref() {
         None | Some("error") => Mismatch::Error,

@@ -1,0 +1,213 @@
+//! What a catalog of kind `mysql` may say, and how that becomes the driver's options.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use meshwork_engine::Result;
+use meshwork_engine::catalog::{Properties, Secret};
+use mysql_async::{Opts, OptsBuilder, SslOpts};
+
+/// The port of MySQL and MariaDB.
+const PORT: u16 = 3306;
+
+/// Connections that one node opens to one catalog at a time, unless configured.
+const CONNECTIONS_MAX: usize = 8;
+
+/// How long one statement may run, streaming included, unless configured.
+const STATEMENT_SECONDS_MAX: u64 = 3600;
+
+/// Rows up to the protocol's own limit are read.
+const PACKET_BYTES_MAX: usize = 1 << 30;
+
+/// How long a silent connection lives before the network is asked whether it still stands.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// The driver wants to know after how long the server drops an idle connection; ours are checked on reuse.
+const WAIT_TIMEOUT_SECONDS: usize = 28_800;
+
+/// How a connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tls {
+    /// Not at all.
+    Disable,
+    /// If the server can.
+    Prefer,
+    /// Always, whoever the server is.
+    Require,
+    /// Always, and the server's certificate must be trusted and name the host.
+    Verify,
+}
+
+/// What a date is that no calendar has (`0000-00-00`, `2024-02-00`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ZeroDates {
+    /// It is read as NULL.
+    Null,
+    /// The query fails and names the column.
+    Error,
+}
+
+/// What the parts of one scan see of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadConsistency {
+    /// One snapshot: a scan is read over one connection.
+    Snapshot,
+    /// One snapshot a connection: large tables are read over several.
+    Relaxed,
+}
+
+/// The configuration of one catalog.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub catalog: String,
+    pub host: String,
+    pub port: u16,
+    /// The only database that is shown; `None` shows all.
+    pub database: Option<String>,
+    pub user: String,
+    pub password: Option<Secret>,
+    pub tls: Tls,
+    /// Certificates to trust beside the public ones.
+    pub tls_ca: Option<PathBuf>,
+    pub connections_max: usize,
+    pub statement_max: Duration,
+    pub zero_dates: ZeroDates,
+    pub read_consistency: ReadConsistency,
+}
+
+impl Options {
+    /// Reads the properties of a catalog.
+    pub(super) fn new(mut properties: Properties) -> Result<Self> {
+        let tls = match properties.optional("tls").as_deref() {
+            Some("disable") => Tls::Disable,
+            None | Some("prefer") => Tls::Prefer,
+            Some("require") => Tls::Require,
+            Some("verify") => Tls::Verify,
+            Some(_) => {
+                return Err(properties
+                    .wrong("property \"tls\" is none of disable, prefer, require, verify"));
+            }
+        };
+        let zero_dates = match properties.optional("zero_dates").as_deref() {
+            None | Some("null") => ZeroDates::Null,
+            Some("error") => ZeroDates::Error,
+            Some(_) => {
+                return Err(properties.wrong("property \"zero_dates\" is neither null nor error"));
+            }
+        };
+        let read_consistency = match properties.optional("read_consistency").as_deref() {
+            None | Some("snapshot") => ReadConsistency::Snapshot,
+            Some("relaxed") => ReadConsistency::Relaxed,
+            Some(_) => {
+                return Err(properties
+                    .wrong("property \"read_consistency\" is neither snapshot nor relaxed"));
+            }
+        };
+        let seconds = properties.parsed("statement_seconds_max", STATEMENT_SECONDS_MAX)?;
+        let options = Self {
+            catalog: properties.catalog().to_owned(),
+            host: properties.required("host")?,
+            port: properties.parsed("port", PORT)?,
+            database: properties.optional("database"),
+            user: properties.required("user")?,
+            password: properties.secret("password"),
+            tls,
+            tls_ca: properties.optional("tls_ca").map(PathBuf::from),
+            connections_max: properties.parsed("connections_max", CONNECTIONS_MAX)?,
+            statement_max: Duration::from_secs(seconds),
+            zero_dates,
+            read_consistency,
+        };
+        if options.connections_max == 0 || seconds == 0 {
+            return Err(
+                properties.wrong("connections_max and statement_seconds_max must be at least 1")
+            );
+        }
+        properties.finish()?;
+        Ok(options)
+    }
+
+    /// Returns where the server is, for messages.
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Returns the driver's options; they hold the password and must not be kept or printed.
+    pub(super) fn driver(&self, encrypted: bool) -> Opts {
+        let protection = encrypted.then(|| {
+            let trusting = self.tls != Tls::Verify;
+            let roots = self.tls_ca.iter().cloned().map(Into::into).collect();
+            SslOpts::default()
+                .with_root_certs(roots)
+                .with_danger_accept_invalid_certs(trusting)
+                .with_danger_skip_domain_validation(trusting)
+        });
+        OptsBuilder::default()
+            .ip_or_hostname(self.host.clone())
+            .tcp_port(self.port)
+            .user(Some(self.user.clone()))
+            .pass(self.password.as_ref().map(|password| password.expose().to_owned()))
+            .ssl_opts(protection)
+            .prefer_socket(false)
+            .tcp_keepalive(Some(KEEPALIVE))
+            .max_allowed_packet(Some(PACKET_BYTES_MAX))
+            .wait_timeout(Some(WAIT_TIMEOUT_SECONDS))
+            .into()
+    }
+
+    /// Returns the statement that pins what a session of this catalog means by its values.
+    ///
+    /// Comments that only one of MySQL and MariaDB reads carry the variables that only one of them has.
+    pub(super) fn pin_session(&self) -> String {
+        let seconds = self.statement_max.as_secs();
+        format!(
+            "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES', \
+             sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
+             net_write_timeout = {seconds} \
+             /*M!100108 , max_statement_time = {seconds} */ \
+             /*!50708 , max_execution_time = {} */",
+            seconds.saturating_mul(1000)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use meshwork_engine::catalog::CatalogDefinition;
+
+    use super::*;
+
+    fn options(extra: &[(&str, &str)]) -> Result<Options> {
+        let base = [("host", "db"), ("user", "u"), ("password", "hunter2")];
+        let properties: BTreeMap<String, String> =
+            base.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let definition = CatalogDefinition { name: "my".into(), kind: "mysql".into(), properties };
+        Options::new(definition.resolve()?)
+    }
+
+    #[test]
+    fn options_never_show_the_password() {
+        let options = options(&[("tls", "require")]).unwrap();
+        assert!(!format!("{options:?}").contains("hunter2"));
+        assert_eq!(options.address(), "db:3306");
+    }
+
+    #[test]
+    fn wrong_properties_are_named() {
+        let wrong = [
+            ("tls", "maybe"),
+            ("zero_dates", "1970"),
+            ("read_consistency", "none"),
+            ("port", "x"),
+            ("connections_max", "0"),
+            ("colour", "red"),
+        ];
+        for (key, value) in wrong {
+            let error = options(&[(key, value)]).unwrap_err();
+            assert_eq!(error.code, "CATALOG_CONFIGURATION");
+            assert!(error.message.contains(key), "{error}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What MySQL and MariaDB are asked to filter, and how it is said.
+//!
+//! Text is compared by collation there and by bytes here; the same bytes are equal under every collation,
+//! with or without padding, so equality finds at least the right rows and nothing else is offered. Dates
+//! that no calendar has compare there and are NULL here, so filters on dates are checked again.
+
+use arrow::datatypes::DataType;
+use meshwork_engine::connector::Outcome;
+use meshwork_engine::remote::{Literal, RemoteColumn};
+
+use super::options::ZeroDates;
+use super::types::Detail;
+use crate::relational::{Dialect, Test};
+
+/// Digits that MySQL reads in one decimal literal.
+const DECIMAL_DIGITS_MAX: usize = 65;
+
+/// What a `YEAR` is compared with as it is written; smaller numbers would be taken for two-digit years.
+const YEARS: std::ops::RangeInclusive<i64> = 1901..=2155;
+
+/// What every server's `TIMESTAMP` can hold: 1970-01-01 00:00:01 to 2038-01-19 03:14:07, in microseconds.
+const INSTANTS: std::ops::RangeInclusive<i64> = 1_000_000..=2_147_483_647_000_000;
+
+/// How MySQL and MariaDB spell names and values in a session that is pinned (see `options::pin_session`):
+/// NO_BACKSLASH_ESCAPES is on, so that a string ends at its quote.
+#[derive(Debug)]
+pub(super) struct MySql;
+
+impl Dialect for MySql {
+    fn identifier_quote(&self) -> char {
+        '`'
+    }
+}
+
+/// Answers one test of one column.
+pub(super) fn rule(zero_dates: ZeroDates, column: &RemoteColumn, test: Test<'_>) -> Outcome {
+    let dates = matches!(column.data_type, DataType::Date32 | DataType::Timestamp(..));
+    if matches!(test, Test::Null) {
+        return match dates && zero_dates == ZeroDates::Null {
+            true => refused("zero dates are read as NULL"),
+            false => Outcome::Exact,
+        };
+    }
+    let detail = Detail::of(column);
+    match detail.base.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" => {
+            exact_if(all(test, |value| matches!(value, Literal::Int(_) | Literal::UInt(_))))
+        }
+        "decimal" | "numeric" => exact_if(all(test, is_decimal)),
+        "year" => exact_if(all(test, is_year)),
+        "double" | "real" => match test.is_range() && all(test, is_plain_float) {
+            true => Outcome::Inexact,
+            false => refused("only ranges of doubles are compared alike"),
+        },
+        "float" => refused("MySQL compares FLOAT after widening it"),
+        "date" => inexact_if(all(test, |value| matches!(value, Literal::Date(_)))),
+        "datetime" => inexact_if(all(test, |value| {
+            matches!(value, Literal::Timestamp { instant: false, .. })
+        })),
+        "timestamp" => inexact_if(all(test, is_instant)),
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => text(&detail, test),
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
+            let bytes = all(test, |value| matches!(value, Literal::Bytes(_)));
+            inexact_if(bytes && test.is_equality())
+        }
+        "enum" | "set" => refused("MySQL compares it sometimes by name, sometimes by number"),
+        base => refused(&format!("no comparison of type {base} is known to be the same there")),
+    }
+}
+
+fn text(detail: &Detail, test: Test<'_>) -> Outcome {
+    if !test.is_equality() {
+        return refused("the column's collation would decide");
+    }
+    let writable = |value: &Literal| match (value, detail.charset.as_deref()) {
+        (Literal::Text(_), Some("utf8mb4" | "utf8mb3" | "utf8")) => true,
+        // What these have in common with UTF-8 is ASCII.
+        (Literal::Text(text), Some("latin1" | "ascii")) => text.is_ascii(),
+        _ => false,
+    };
+    match all(test, writable) {
+        true => Outcome::Inexact,
+        false => refused("the value may not exist in the column's character set"),
+    }
+}
+
+fn all(test: Test<'_>, accepts: impl Fn(&Literal) -> bool) -> bool {
+    !matches!(test, Test::StartsWith(_)) && test.values().iter().all(accepts)
+}
+
+fn is_decimal(value: &Literal) -> bool {
+    // Floats are no decimals, whatever they look like.
+    match value {
+        Literal::Int(_) | Literal::UInt(_) => true,
+        Literal::Decimal { unscaled, scale } => {
+            let zeros = usize::from(scale.unsigned_abs());
+            unscaled.len() + zeros <= DECIMAL_DIGITS_MAX
+        }
+        _ => false,
+    }
+}
+
+fn is_year(value: &Literal) -> bool {
+    // Nothing else is a year.
+    match value {
+        Literal::Int(year) => YEARS.contains(year),
+        Literal::UInt(year) => i64::try_from(*year).is_ok_and(|year| YEARS.contains(&year)),
+        _ => false,
+    }
+}
+
+/// The sign of zero orders here and not there; NaN and infinities do not exist there.
+fn is_plain_float(value: &Literal) -> bool {
+    matches!(value, Literal::Float(bits) if f64::from_bits(*bits).is_normal())
+}
+
+fn is_instant(value: &Literal) -> bool {
+    matches!(value, Literal::Timestamp { micros, instant: true } if INSTANTS.contains(micros))
+}
+
+fn exact_if(known: bool) -> Outcome {
+    if known { Outcome::Exact } else { refused("the value is not of the column's type") }
+}
+
+fn inexact_if(known: bool) -> Outcome {
+    if known { Outcome::Inexact } else { refused("the test or its value is not known to be the same") }
+}
+
+fn refused(reason: &str) -> Outcome {
+    Outcome::Refused(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use meshwork_engine::remote::Comparison;
+    use serde_json::json;
+
+    use super::*;
+
+    fn column(base: &str, data_type: DataType, charset: Option<&str>) -> RemoteColumn {
+        let detail =
+            Detail { base: base.into(), charset: charset.map(str::to_owned), primary_key: false };
+        RemoteColumn {
+            name: "c".into(),
+            data_type,
+            nullable: true,
+            remote_type: base.into(),
+            detail: json!(detail),
+        }
+    }
+
+    fn answer(column: &RemoteColumn, comparison: Comparison, value: &Literal) -> Outcome {
+        rule(ZeroDates::Null, column, Test::Compare(comparison, value))
+    }
+
+    fn is_refused(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Refused(_))
+    }
+
+    #[test]
+    fn text_is_only_ever_a_superset() {
+        let text = column("varchar", DataType::Utf8, Some("utf8mb4"));
+        let value = Literal::Text("é".into());
+        assert_eq!(answer(&text, Comparison::Equal, &value), Outcome::Inexact);
+        for comparison in [Comparison::NotEqual, Comparison::Less, Comparison::GreaterOrEqual] {
+            assert!(is_refused(&answer(&text, comparison, &value)));
+        }
+        assert!(is_refused(&rule(ZeroDates::Null, &text, Test::StartsWith("a"))));
+        let latin = column("varchar", DataType::Utf8, Some("latin1"));
+        assert!(is_refused(&answer(&latin, Comparison::Equal, &value)));
+        let foreign = column("varchar", DataType::Utf8, Some("sjis"));
+        assert!(is_refused(&answer(&foreign, Comparison::Equal, &Literal::Text("a".into()))));
+    }
+
+    #[test]
+    fn numbers_are_exact_and_floats_are_not() {
+        let int = column("int", DataType::Int32, None);
+        assert_eq!(answer(&int, Comparison::Less, &Literal::Int(-1)), Outcome::Exact);
+        assert!(is_refused(&answer(&int, Comparison::Less, &Literal::Text("1".into()))));
+        let float = column("float", DataType::Float32, None);
+        assert!(is_refused(&answer(&float, Comparison::Less, &Literal::Float(1))));
+        let double = column("double", DataType::Float64, None);
+        let bits = |value: f64| Literal::Float(value.to_bits());
+        assert_eq!(answer(&double, Comparison::Less, &bits(1.5)), Outcome::Inexact);
+        for value in [0.0, -0.0, f64::NAN, f64::INFINITY] {
+            assert!(is_refused(&answer(&double, Comparison::Less, &bits(value))));
+        }
+        let year = column("year", DataType::Int16, None);
+        assert_eq!(answer(&year, Comparison::Equal, &Literal::Int(2001)), Outcome::Exact);
+        assert!(is_refused(&answer(&year, Comparison::Equal, &Literal::Int(5))));
+    }
+
+    #[test]
+    fn dates_are_checked_again_because_of_zero_dates() {
+        let date = column("date", DataType::Date32, None);
+        assert_eq!(answer(&date, Comparison::Less, &Literal::Date(0)), Outcome::Inexact);
+        assert!(is_refused(&rule(ZeroDates::Null, &date, Test::Null)));
+        assert_eq!(rule(ZeroDates::Error, &date, Test::Null), Outcome::Exact);
+    }
+}

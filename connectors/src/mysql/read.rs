@@ -1,0 +1,167 @@
+//! Reads one split: rows of a prepared statement, unbuffered, into batches.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
+use meshwork_engine::connector::Split;
+use meshwork_engine::environment::{self, within};
+use meshwork_engine::remote::RemoteScan;
+use meshwork_engine::{Error, Result};
+use mysql_async::prelude::Queryable;
+use mysql_async::{BinaryProtocol, QueryResult, Row, Value};
+use tokio::sync::mpsc::{Sender, channel};
+
+use super::client::Client;
+use super::pushdown::MySql;
+use super::splits::KeyRange;
+use super::values::cell;
+use crate::relational::{
+    BATCHES_AHEAD, Columns, condition, consumer_gone, counted, select, stream_of,
+};
+
+/// All statements of a scan see one state of the tables that have versions (InnoDB's).
+const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+
+/// Returns the statement of one split: a mere count of rows is counted by the server.
+pub(super) fn statement(scan: &RemoteScan, split: &Split) -> Result<String> {
+    let range = KeyRange::of(split)?
+        .map(|range| condition(&MySql, &scan.columns, &range.predicate()))
+        .transpose()?;
+    let rows = select(&MySql, scan, range.as_deref())?;
+    Ok(match scan.projection.is_empty() {
+        true => format!("SELECT count(*) FROM ({rows}) AS counted"),
+        false => rows,
+    })
+}
+
+/// Returns the rows of one split; dropping the stream kills the statement.
+pub(super) fn open(
+    client: &Arc<Client>,
+    scan: &RemoteScan,
+    split: &Split,
+    batch_size: usize,
+) -> Result<SendableRecordBatchStream> {
+    let schema = scan.output_schema();
+    let (sender, batches) = channel(BATCHES_AHEAD);
+    let reader = Reader {
+        client: Arc::clone(client),
+        statement: statement(scan, split)?,
+        scan: scan.clone(),
+        batch_size,
+        sender,
+    };
+    let task = environment::spawn("mysql scan", reader.read());
+    Ok(stream_of(schema, batches, task, ()))
+}
+
+/// One split that is being read.
+struct Reader {
+    client: Arc<Client>,
+    statement: String,
+    scan: RemoteScan,
+    batch_size: usize,
+    sender: Sender<RecordBatch>,
+}
+
+impl Reader {
+    async fn read(self) -> Result<()> {
+        // Dropped early, the session kills what runs on it.
+        let mut session = self.client.session().await?;
+        let connection = session.connection()?;
+        let deadline = self.client.options.statement_max;
+        let failed = |error| self.failed(error);
+        let begin = async {
+            connection.query_drop(BEGIN).await?;
+            connection.exec_iter(self.statement.as_str(), ()).await
+        };
+        let result = within(deadline, "a statement", begin).await?.map_err(failed)?;
+        if self.scan.projection.is_empty() {
+            self.send_count(result).await?;
+        } else {
+            self.send_rows(result).await?;
+        }
+        let connection = session.connection()?;
+        within(deadline, "ROLLBACK", connection.query_drop("ROLLBACK")).await?.map_err(failed)?;
+        session.finish();
+        Ok(())
+    }
+
+    async fn send_count(&self, mut result: QueryResult<'_, '_, BinaryProtocol>) -> Result<()> {
+        let deadline = self.client.options.statement_max;
+        let counts = within(deadline, "counting rows", result.collect::<u64>()).await?;
+        let counts = counts.map_err(|error| self.failed(error))?;
+        for batch in counted(&self.scan.output_schema(), counts.iter().sum(), self.batch_size) {
+            self.send(batch?).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_rows(&self, mut result: QueryResult<'_, '_, BinaryProtocol>) -> Result<()> {
+        let deadline = self.client.options.statement_max;
+        let mut columns = Columns::new(self.scan.output_schema(), self.batch_size)?;
+        loop {
+            let fill = self.fill(&mut result, &mut columns);
+            let more = within(deadline, "reading rows", fill).await??;
+            if !columns.is_empty() {
+                self.send(columns.take()?).await?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads rows until the batch is full; returns whether there may be more.
+    async fn fill(
+        &self,
+        result: &mut QueryResult<'_, '_, BinaryProtocol>,
+        columns: &mut Columns,
+    ) -> Result<bool> {
+        loop {
+            let row = result.next().await.map_err(|error| self.failed(error))?;
+            let Some(row) = row else { return Ok(false) };
+            self.append(&row, columns)?;
+            if columns.end_row() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn append(&self, row: &Row, columns: &mut Columns) -> Result<()> {
+        let zero_dates = self.client.options.zero_dates;
+        for (place, column) in self.scan.projected().enumerate() {
+            let value = row.as_ref(place).unwrap_or(&Value::NULL);
+            let fits = cell(value, &column.data_type, zero_dates)
+                .is_some_and(|cell| columns.append(place, cell));
+            if !fits {
+                return Err(self.misfit(&column.name, &column.remote_type, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn misfit(&self, column: &str, declared: &str, value: &Value) -> Error {
+        let table = self.scan.display_name();
+        if matches!(value, Value::Date(..)) {
+            return Error::source(
+                "SOURCE_VALUE_MISMATCH",
+                format!("column \"{column}\" of table \"{table}\" holds a date that no calendar has"),
+            )
+            .with_hint("Set the catalog's property zero_dates = 'null' to read such dates as NULL.");
+        }
+        Error::source(
+            "SOURCE_VALUE_MISMATCH",
+            format!("column \"{column}\" of table \"{table}\" holds a value that is no {declared}"),
+        )
+    }
+
+    async fn send(&self, batch: RecordBatch) -> Result<()> {
+        self.sender.send(batch).await.map_err(|_closed| consumer_gone())
+    }
+
+    fn failed(&self, error: mysql_async::Error) -> Error {
+        let doing = format!("reading table \"{}.{}\"", self.scan.schema, self.scan.table);
+        self.client.failed(&doing, error)
+    }
+}
