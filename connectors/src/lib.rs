@@ -3,6 +3,7 @@
 //! A connector implements the contract of `meshwork_engine::connector` and nothing else knows it. To add
 //! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
 
+mod mysql;
 pub mod relational;
 mod sqlite;
 mod tpch;
@@ -14,7 +15,7 @@ use meshwork_engine::connector::Connector;
 use meshwork_engine::{Error, Result};
 
 /// The kinds of connectors that exist, sorted.
-pub const KINDS: &[&str] = &["sqlite", "tpch"];
+pub const KINDS: &[&str] = &["mysql", "sqlite", "tpch"];
 
 /// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
 /// not its definition.
@@ -25,6 +26,7 @@ pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
     let catalog = properties.catalog().to_owned();
     // One line a kind, sorted.
     match kind {
+        "mysql" => mysql::make(properties),
         "sqlite" => sqlite::make(properties),
         "tpch" => tpch::make(properties),
         _ => Err(Error::user(

@@ -186,7 +186,9 @@ impl Client {
             "SOURCE_UNAVAILABLE",
             format!("source \"{catalog}\" ({address}) cannot be reached"),
         )
-        .with_hint("Check that the server runs and that the catalog's host, port and tls are right.")
+        .with_hint(
+            "Check that the server runs and that the catalog's host, port and tls are right.",
+        )
         .retryable()
     }
 

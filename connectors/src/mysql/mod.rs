@@ -143,8 +143,7 @@ impl MySqlSource {
 impl RowSource for MySqlSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         let zero_dates = self.client.options.zero_dates;
-        let rule =
-            |column: &_, test: negotiate::Test<'_>| pushdown::rule(zero_dates, column, test);
+        let rule = |column: &_, test: negotiate::Test<'_>| pushdown::rule(zero_dates, column, test);
         match offer {
             Pushdown::Filter(predicate) => {
                 negotiate::filter(&pushdown::MySql, scan, predicate, &rule)

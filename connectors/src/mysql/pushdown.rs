@@ -123,7 +123,11 @@ fn exact_if(known: bool) -> Outcome {
 }
 
 fn inexact_if(known: bool) -> Outcome {
-    if known { Outcome::Inexact } else { refused("the test or its value is not known to be the same") }
+    if known {
+        Outcome::Inexact
+    } else {
+        refused("the test or its value is not known to be the same")
+    }
 }
 
 fn refused(reason: &str) -> Outcome {

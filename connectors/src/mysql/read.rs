@@ -146,9 +146,13 @@ impl Reader {
         if matches!(value, Value::Date(..)) {
             return Error::source(
                 "SOURCE_VALUE_MISMATCH",
-                format!("column \"{column}\" of table \"{table}\" holds a date that no calendar has"),
+                format!(
+                    "column \"{column}\" of table \"{table}\" holds a date that no calendar has"
+                ),
             )
-            .with_hint("Set the catalog's property zero_dates = 'null' to read such dates as NULL.");
+            .with_hint(
+                "Set the catalog's property zero_dates = 'null' to read such dates as NULL.",
+            );
         }
         Error::source(
             "SOURCE_VALUE_MISMATCH",

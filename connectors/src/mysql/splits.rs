@@ -72,11 +72,8 @@ fn range(column: usize, at_least: Option<i128>, below: Option<i128>) -> Split {
         Ok(end) => Some(Literal::Int(end)),
         Err(_beyond) => u64::try_from(end).ok().map(Literal::UInt),
     };
-    let key = KeyRange {
-        column,
-        at_least: at_least.and_then(literal),
-        below: below.and_then(literal),
-    };
+    let key =
+        KeyRange { column, at_least: at_least.and_then(literal), below: below.and_then(literal) };
     Split { description: format!("key {}..{}", shown(at_least), shown(below)), payload: json!(key) }
 }
 
