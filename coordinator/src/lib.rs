@@ -11,19 +11,25 @@
 //! plan       statement → logical plan
 //! statements what is not a query: SHOW, CREATE, DROP, SET
 //! explain    a plan as text, with what was pushed into sources and what was not
+//! fragment   logical → physical plan, cut at exchanges into stages
+//! schedule   admission, the driver, deadlines, retries
+//! cluster    which workers live
 //! results    last stage → client, with back-pressure
 //! history    what runs and what ran
 //! ```
 //!
 //! This crate must never import a worker or a concrete connector.
 
+pub mod cluster;
 mod explain;
+pub mod fragment;
 mod history;
 mod parse;
 mod plan;
 mod query;
 mod resolve;
 mod results;
+pub mod schedule;
 mod session;
 mod statements;
 mod types;

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod connector;
 pub mod environment;
 pub mod error;
+pub mod node;
 pub mod remote;
 pub mod scope;
 pub mod settings;

@@ -1,7 +1,10 @@
-//! How `RemoteScanExec` travels: as JSON of its scan and splits; the receiving node finds the connector.
+//! How plans and batches travel: `RemoteScanExec` as JSON of its scan and splits, for which the receiving
+//! node finds the connector; everything over the channels in [`channel`].
 //!
 //! Together with the coordinator's `fragment/` and `schedule/` and the worker, this is the only place that
 //! may name the distributed runtime.
+
+pub mod channel;
 
 use std::sync::Arc;
 

@@ -1,0 +1,71 @@
+//! Describes the stages of a plan, for EXPLAIN and for progress.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use datafusion_distributed::{DistributedExec, DistributedLeafExec, NetworkBoundaryExt};
+
+/// One stage: what each of its tasks runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// 0 for the part that runs on the coordinator, which comes last.
+    pub id: usize,
+    /// How many tasks run it at once.
+    pub n_tasks: usize,
+    /// Partitions of each task's output.
+    pub n_partitions: usize,
+    /// The stages whose rows it reads.
+    pub inputs: Vec<usize>,
+    /// Its nodes, one a line, indented; where another stage begins, its number.
+    pub text: String,
+}
+
+/// Returns the stages of a plan, the coordinator's first; a plan that is not distributed is one stage.
+pub fn stages(plan: &Arc<dyn ExecutionPlan>) -> Vec<Stage> {
+    let mut found = Vec::new();
+    describe(plan, 0, 1, &mut found);
+    found.sort_by_key(|stage: &Stage| stage.id);
+    found
+}
+
+fn describe(head: &Arc<dyn ExecutionPlan>, id: usize, n_tasks: usize, found: &mut Vec<Stage>) {
+    let n_partitions = head.output_partitioning().partition_count();
+    let mut stage = Stage { id, n_tasks, n_partitions, inputs: Vec::new(), text: String::new() };
+    write_node(head, 0, &mut stage, found);
+    found.push(stage);
+}
+
+fn write_node(
+    node: &Arc<dyn ExecutionPlan>,
+    depth: usize,
+    stage: &mut Stage,
+    found: &mut Vec<Stage>,
+) {
+    let indent = "  ".repeat(depth);
+    if let Some(boundary) = node.as_network_boundary() {
+        let below = boundary.input_stage();
+        let (id, n_tasks) = (below.num(), below.task_count());
+        push_line(stage, &format!("{indent}{}: stage {id}, tasks={n_tasks}", node.name()));
+        stage.inputs.push(id);
+        if let Some(head) = below.local_plan() {
+            describe(head, id, n_tasks, found);
+        }
+        return;
+    }
+    if node.is::<DistributedExec>() {
+        node.children().into_iter().for_each(|head| write_node(head, depth, stage, found));
+        return;
+    }
+    // The leaf is shown as it was before it was dealt out.
+    let shown = node.downcast_ref::<DistributedLeafExec>().map_or(node, |leaf| leaf.original());
+    push_line(stage, &format!("{indent}{}", displayable(shown.as_ref()).one_line().to_string().trim_end()));
+    for child in node.children() {
+        write_node(child, depth + 1, stage, found);
+    }
+}
+
+fn push_line(stage: &mut Stage, line: &str) {
+    // Writing to a String cannot fail.
+    let _infallible = writeln!(stage.text, "{line}");
+}

@@ -1,0 +1,101 @@
+//! How nodes speak to each other outside of queries: announcements of workers, and the list of catalogs.
+//!
+//! The messages are JSON over HTTP on the coordinator's internal address; the coordinator's `cluster/`
+//! serves them, the worker asks. Nothing here may carry a resolved secret.
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use url::Url;
+
+use crate::catalog::{CatalogDefinition, Secret};
+
+/// What coordinator and workers must have in common: plans of one version are not read by another.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The header that carries the cluster's secret, where one is configured.
+pub const SECRET_HEADER: &str = "x-meshwork-secret";
+
+/// The header that names a task towards its worker: query, stage and number.
+pub const TASK_HEADER: &str = "x-meshwork-task";
+
+/// Where workers announce themselves (`POST`, [`Announcement`], answers [`Announced`]).
+pub const ANNOUNCE_PATH: &str = "/v1/node/announce";
+
+/// Where workers ask for the catalogs (`GET`, answers [`CatalogList`]).
+pub const CATALOGS_PATH: &str = "/v1/node/catalogs";
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Takes tasks.
+    Active,
+    /// Finishes the tasks it has and takes no new ones.
+    Draining,
+    /// Is about to end.
+    Left,
+}
+
+/// A sign of life; a worker sends one every second.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Where tasks are sent to.
+    pub url: Url,
+    /// [`VERSION`] of the worker.
+    pub version: String,
+    /// Differs between two processes that use the same address one after the other.
+    pub instance: String,
+    /// What the worker says of itself.
+    pub state: NodeState,
+    /// Tasks that it holds right now.
+    pub n_tasks_running: usize,
+}
+
+/// The coordinator's answer to an accepted announcement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Announced {
+    /// The generation of the coordinator's list of catalogs.
+    pub catalogs_generation: u64,
+}
+
+/// The catalogs as they were written, secrets unresolved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CatalogList {
+    /// Counts changes of the list.
+    pub generation: u64,
+    /// The definitions, sorted by name.
+    pub definitions: Vec<CatalogDefinition>,
+}
+
+/// Why a request between nodes was refused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One line.
+    pub message: String,
+}
+
+/// Whether a presented secret is the configured one; takes the same time wherever they differ.
+/// Without a configured secret everybody is let in.
+pub fn secret_matches(configured: Option<&Secret>, presented: Option<&[u8]>) -> bool {
+    match (configured, presented) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(configured), Some(presented)) => {
+            configured.expose().as_bytes().ct_eq(presented).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_configured_secret_is_let_in() {
+        let configured = Secret::from("s3cret".to_owned());
+        assert!(secret_matches(None, None));
+        assert!(secret_matches(Some(&configured), Some(b"s3cret")));
+        assert!(!secret_matches(Some(&configured), Some(b"s3creT")));
+        assert!(!secret_matches(Some(&configured), None));
+    }
+}
