@@ -23,8 +23,8 @@ use meshwork_engine::{Result, environment};
 use parking_lot::Mutex;
 use url::Url;
 
-pub use membership::{NodeStatus, WorkerNode};
 use membership::Membership;
+pub use membership::{NodeStatus, WorkerNode};
 pub use routes::{routes, serve};
 
 /// The workers that one coordinator knows.

@@ -134,8 +134,7 @@ fn deal_files(
     };
     let n_partitions = groups.len().div_ceil(n_tasks).max(1);
     let variant = |task: usize| {
-        let mut mine: Vec<FileGroup> =
-            groups.iter().skip(task).step_by(n_tasks).cloned().collect();
+        let mut mine: Vec<FileGroup> = groups.iter().skip(task).step_by(n_tasks).cloned().collect();
         mine.resize(n_partitions, FileGroup::default());
         let mut part = scan.clone();
         part.file_groups = mine;
@@ -200,7 +199,8 @@ fn what_it_reads(variant: &Arc<dyn ExecutionPlan>) -> String {
     let files = variant
         .downcast_ref::<DataSourceExec>()
         .and_then(|source| source.data_source().downcast_ref::<FileScanConfig>());
-    let first = files.and_then(|scan| scan.file_groups.iter().flat_map(|group| group.iter()).next());
+    let first =
+        files.and_then(|scan| scan.file_groups.iter().flat_map(|group| group.iter()).next());
     first.map_or_else(String::new, |file| {
         let start = file.range.as_ref().map_or(0, |range| range.start);
         format!("{} {start}", file.object_meta.location)

@@ -107,7 +107,8 @@ fn check_inputs(node: &dyn ExecutionPlan, children: &[Spread]) -> Result<(), &'s
 
 fn check_input(node: &dyn ExecutionPlan, index: usize, input: Spread) -> Result<(), &'static str> {
     let requirements = node.input_distribution_requirements().into_per_child();
-    let (Some(required), Some(child)) = (requirements.get(index), node.children().get(index).copied())
+    let (Some(required), Some(child)) =
+        (requirements.get(index), node.children().get(index).copied())
     else {
         return Ok(());
     };

@@ -59,7 +59,10 @@ fn write_node(
     }
     // The leaf is shown as it was before it was dealt out.
     let shown = node.downcast_ref::<DistributedLeafExec>().map_or(node, |leaf| leaf.original());
-    push_line(stage, &format!("{indent}{}", displayable(shown.as_ref()).one_line().to_string().trim_end()));
+    push_line(
+        stage,
+        &format!("{indent}{}", displayable(shown.as_ref()).one_line().to_string().trim_end()),
+    );
     for child in node.children() {
         write_node(child, depth + 1, stage, found);
     }

@@ -278,11 +278,7 @@ mod tests {
     #[test]
     fn a_task_is_named_and_read_back() {
         let id = "0190b1c2-0000-7000-8000-000000000001";
-        let key = TaskKey {
-            query_id: id.parse().expect("an id"),
-            stage_id: 3,
-            task_number: 7,
-        };
+        let key = TaskKey { query_id: id.parse().expect("an id"), stage_id: 3, task_number: 7 };
         let mut headers = HeaderMap::new();
         name_task(&mut headers, &key).expect("ids are header values");
         assert_eq!(named_task(&headers), Some(key));
