@@ -1,1 +1,59 @@
-//! Placeholder.
+//! The native versioned delta store: tables of sorted Parquet deltas under one log, on any object store.
+//!
+//! ```text
+//! Database ── batch() ──► Batch ── insert(table, rows)* ── commit() ──► Committed { version }
+//!    │                                 sort, fold, Parquet    one record of the log: all tables or nothing
+//!    └── snapshot(at) ──► Snapshot ── table(name) ──► TableSnapshot ── files() ──► queries plan their scans
+//! ```
+//!
+//! One sequence of versions counts the updates of the whole database; every retained version can be read. An aggregate
+//! table has one row per key, and values of a key fold in version order. Many processes write at once with no service
+//! between them: the only thing asked of the object store is that creating an object fails if it is there.
+//!
+//! The store knows no SQL and no DataFusion, and imports nothing of ours. Time, randomness and the blocking pool are
+//! handed in through [`Environment`]. Read [`log`] next: it holds the commit protocol.
+
+#![warn(missing_docs, clippy::missing_errors_doc)]
+#![warn(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::wildcard_enum_match_arm
+)]
+
+mod batch;
+mod checksum;
+mod database;
+mod delta;
+mod durable;
+pub mod encoding;
+mod environment;
+mod error;
+mod history;
+mod location;
+pub mod log;
+mod names;
+mod objects;
+mod sealed;
+mod snapshot;
+pub mod stats;
+mod table;
+mod version;
+
+pub use batch::{BATCH_BYTES_MAX, Batch};
+pub use checksum::Checksum;
+pub use database::{Database, Options};
+pub use delta::merge::{MergeRuns, Run};
+pub use durable::DurableLocal;
+pub use environment::{Environment, SystemEnvironment};
+pub use error::{Error, ErrorKind, Result};
+pub use location::Location;
+pub use log::commit::Committed;
+pub use log::record::{App, ColumnStats, FileChecksums, FileEntry, Operation, Record, TableChange};
+pub use log::state::{State, TableState};
+pub use snapshot::{ReadAt, Snapshot, TableSnapshot};
+pub use table::{
+    Column, ColumnRole, ColumnSpec, ColumnType, TableDef, TableId, TableKind, TableSpec, TimeUnit,
+    ValueFunction,
+};
+pub use version::{Version, VersionRange};

@@ -1,0 +1,189 @@
+//! An update: rows for any number of tables that become visible at once, as one version.
+//!
+//! Rows are collected in memory, sorted and folded per table, written as files nobody knows of, and then made visible by
+//! one record of the log. Dropping a batch before that leaves nothing but unknown files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt, stream};
+use ulid::Ulid;
+
+use crate::database::Database;
+use crate::delta::file::{self, EncodedFile};
+use crate::delta::rows::fit;
+use crate::delta::sort::sort_and_fold;
+use crate::environment::{blocking, new_ulid};
+use crate::error::{Error, Result};
+use crate::log::commit::{Committed, Transaction};
+use crate::log::record::{App, FileEntry, Operation, ReadScope, TableChange};
+use crate::names::data_file;
+use crate::table::{TableDef, TableId};
+use crate::version::Version;
+
+/// Memory of the rows of one batch. Larger loads are cut into several batches by their sender.
+pub const BATCH_BYTES_MAX: u64 = 2 << 30;
+
+/// Rows per data file: with usual rows some 100 MB.
+const FILE_ROWS_MAX: usize = 4 << 20;
+
+/// How often a file is put under a new name when the object store fails.
+const PUT_ATTEMPTS_MAX: u32 = 5;
+
+/// Files put at the same time.
+const PUTS_AT_ONCE: usize = 4;
+
+/// Rows for tables that wait to become a version.
+#[derive(Debug)]
+pub struct Batch {
+    database: Arc<Database>,
+    txn: Ulid,
+    app: Option<App>,
+    tables: BTreeMap<TableId, Staged>,
+    reads: BTreeMap<TableId, ReadScope>,
+    read_lsn: Option<u64>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Staged {
+    def: Arc<TableDef>,
+    batches: Vec<RecordBatch>,
+}
+
+impl Batch {
+    pub(crate) fn new(database: Arc<Database>, txn: Ulid) -> Self {
+        Self {
+            database,
+            txn,
+            app: None,
+            tables: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            read_lsn: None,
+            bytes: 0,
+        }
+    }
+
+    /// Makes this the batch number `seq` of the feed `id`: if the feed has already committed that number or a later one,
+    /// [`Self::commit`] changes nothing and says where that commit stands.
+    pub fn from_app(&mut self, id: &str, seq: u64) {
+        self.app = Some(App { id: id.to_owned(), seq });
+    }
+
+    /// Returns the identity of the transaction. With it the history tells whether a commit of unknown outcome landed.
+    pub fn txn(&self) -> Ulid {
+        self.txn
+    }
+
+    /// Adds rows to a table. Columns are found by name; missing ones are NULL.
+    ///
+    /// # Errors
+    /// User if the rows do not fit the table, Resources if the batch gets too large.
+    pub fn insert(&mut self, def: &Arc<TableDef>, rows: RecordBatch) -> Result<()> {
+        fit(def, &def.file_schema(), &rows)?;
+        let bytes = self.bytes + rows.get_array_memory_size() as u64;
+        if bytes > BATCH_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "update batch in bytes".to_owned(),
+                size: bytes,
+                limit: BATCH_BYTES_MAX,
+            });
+        }
+        self.bytes = bytes;
+        let staged = self
+            .tables
+            .entry(def.id)
+            .or_insert_with(|| Staged { def: Arc::clone(def), batches: Vec::new() });
+        staged.batches.push(rows);
+        Ok(())
+    }
+
+    /// Declares that the rows were computed from the whole of a table as it was at log position `lsn`: rows that somebody
+    /// else commits to it after that make [`Self::commit`] fail.
+    pub fn read(&mut self, table: TableId, lsn: u64) {
+        self.reads.insert(table, ReadScope::All);
+        self.read_lsn = Some(self.read_lsn.map_or(lsn, |before| before.min(lsn)));
+    }
+
+    /// Makes the rows visible as the next version, all or none.
+    ///
+    /// A batch without rows makes no version unless a feed counts it. Not cancel-safe: dropping the future leaves open
+    /// whether the batch lands.
+    ///
+    /// # Errors
+    /// User if a sum overflows; Resources if others were always faster or have changed what this batch rests on; Source
+    /// if the object store fails, in particular [`Error::OutcomeUnknown`]; Internal if the database is damaged.
+    pub async fn commit(self) -> Result<Committed> {
+        let state = self.database.state();
+        let n_rows: usize =
+            self.tables.values().flat_map(|table| &table.batches).map(RecordBatch::num_rows).sum();
+        if n_rows == 0 && self.app.is_none() {
+            let state = self.database.log().refresh().await?;
+            return Ok(Committed { lsn: state.lsn, version: state.version, repeated: false });
+        }
+        let expected = state.version.next();
+        let read_lsn = self.read_lsn.unwrap_or(state.lsn);
+        let mut transaction = Transaction::new(self.txn, Operation::Update, read_lsn);
+        transaction.app = self.app;
+        transaction.read.tables = self.reads;
+        for (id, staged) in self.tables {
+            transaction.read.tables.entry(id).or_insert(ReadScope::Any);
+            let schema = staged.def.schema;
+            let add = stage(&self.database, staged, expected).await?;
+            if !add.is_empty() {
+                transaction.tables.push(TableChange { id, schema, add });
+            }
+        }
+        self.database.log().commit(transaction).await
+    }
+}
+
+/// Sorts, folds and writes the rows of one table.
+async fn stage(
+    database: &Database,
+    staged: Staged,
+    expected: Version,
+) -> Result<Vec<Arc<FileEntry>>> {
+    let Staged { def, batches } = staged;
+    let id = database.id().to_string();
+    let table = Arc::clone(&def);
+    let encode = move || -> Result<Vec<EncodedFile>> {
+        let delta = sort_and_fold(&table, &batches)?;
+        drop(batches);
+        let starts = (0..delta.num_rows()).step_by(FILE_ROWS_MAX);
+        let slices =
+            starts.map(|start| delta.slice(start, FILE_ROWS_MAX.min(delta.num_rows() - start)));
+        slices.map(|slice| file::encode(&id, &table, expected, &slice)).collect()
+    };
+    let files = blocking(database.environment().as_ref(), encode).await??;
+    stream::iter(files)
+        .map(|file| put(database, &def, expected, file))
+        .buffered(PUTS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Puts a file under a fresh name, and under another one if that fails: a name whose put failed may hold anything.
+async fn put(
+    database: &Database,
+    def: &TableDef,
+    expected: Version,
+    file: EncodedFile,
+) -> Result<Arc<FileEntry>> {
+    let EncodedFile { bytes, mut entry } = file;
+    let mut attempt = 1;
+    loop {
+        let path = data_file(&def.id, expected, new_ulid(database.environment().as_ref()));
+        let object = database.object_path(&path);
+        match database.log().objects.create(&object, bytes.clone()).await {
+            Ok(()) => {
+                entry.path = path;
+                return Ok(Arc::new(entry));
+            }
+            Err(error) if attempt == PUT_ATTEMPTS_MAX => return Err(error),
+            Err(error) => tracing::debug!(%error, "data file not put, trying another name"),
+        }
+        attempt += 1;
+    }
+}

@@ -1,0 +1,288 @@
+//! Checkpoints: the fold of the log, written down, so that opening reads one checkpoint and few records.
+//!
+//! A checkpoint is derived: the log alone is the truth, and losing every checkpoint loses nothing but time. A root names,
+//! per table, parts that together hold the table's file entries in order. Parts are shared between checkpoints. A new
+//! checkpoint writes the entries that came since, and rewrites older parts only when they are small against them, so the
+//! work per file grows with the logarithm of their number.
+//!
+//! ```text
+//! _chk/100.json ──► part A (100 entries)
+//! _chk/200.json ──► part A, part B (100)  ->  A and B rewritten as C (200)
+//! _chk/300.json ──► part C (200), part D (100)
+//! ```
+//!
+//! Parts are JSON lines under zstd for now; the design foresees Parquet once a table has a million files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::checksum::Checksum;
+use crate::environment::new_ulid;
+use crate::error::{Error, Result};
+use crate::log::reader;
+use crate::log::record::{FileEntry, compress, decompress};
+use crate::log::state::{AppState, Applied, State, TableState};
+use crate::names::{Names, checkpoint_part};
+use crate::objects::Objects;
+use crate::sealed::{seal, unseal};
+use crate::table::{TableDef, TableId};
+use crate::version::Version;
+
+/// A checkpoint stands at every position that is a multiple of this.
+pub(crate) const RECORDS_PER_CHECKPOINT: u64 = 100;
+
+/// The format of checkpoints.
+const FORMAT: u32 = 1;
+
+/// The size of a part when unpacked; bounds what a hostile object can make us allocate.
+const PART_BYTES_MAX: usize = 1 << 30;
+
+/// Parts read at the same time.
+const PARTS_AT_ONCE: usize = 8;
+
+/// File entries of one table that lie in one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PartRef {
+    path: String,
+    ck: Checksum,
+    files: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Root {
+    format: u32,
+    lsn: u64,
+    version: Version,
+    ts_us: i64,
+    low_water: Version,
+    record: Checksum,
+    namespaces: Vec<String>,
+    apps: BTreeMap<String, (u64, u64, Version)>,
+    txns: Vec<(Ulid, u64, Version)>,
+    tables: Vec<TableRoot>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableRoot {
+    def: Arc<TableDef>,
+    begins: Version,
+    changed_lsn: u64,
+    files: usize,
+    rows: u64,
+    bytes: u64,
+    parts: Vec<PartRef>,
+}
+
+/// Parts of a state's tables, to be remembered so that the next checkpoint can share them.
+pub(crate) type Parts = BTreeMap<TableId, Vec<PartRef>>;
+
+/// Writes the checkpoint of `state`, or compares it with the one that somebody else wrote.
+///
+/// # Errors
+/// Internal if the other one says something else: then the log was not folded the same way by both.
+pub(crate) async fn write(objects: &Objects, names: &Names, state: &State) -> Result<Parts> {
+    let path = names.checkpoint(state.lsn);
+    let mut parts = Parts::new();
+    for (id, table) in &state.tables {
+        parts.insert(*id, write_parts(objects, names, state.lsn, table).await?);
+    }
+    let root = root_of(state, &parts);
+    let sealed: Bytes = seal(path.as_ref(), &root)?.into();
+    let Err(error) = objects.create(&path, sealed).await else { return Ok(parts) };
+    // Ours or another's, it has to say what we say.
+    let Some(stored) = objects.get(&path).await? else { return Err(error) };
+    let theirs: Root = unseal(path.as_ref(), &stored)?;
+    if summary(&theirs) != summary(&root) {
+        return Err(Error::corrupt(path.as_ref(), "two writers folded the log differently"));
+    }
+    Ok(parts)
+}
+
+/// Returns the state of the newest checkpoint, or None if there is none.
+///
+/// # Errors
+/// Internal if the checkpoint, its parts and the log do not fit together.
+pub(crate) async fn read_newest(objects: &Objects, names: &Names) -> Result<Option<State>> {
+    let listed = objects.list_folder(&names.checkpoints()).await?;
+    let Some(lsn) = listed.iter().filter_map(Names::checkpoint_lsn).max() else {
+        return Ok(None);
+    };
+    let path = names.checkpoint(lsn);
+    let Some(stored) = objects.get(&path).await? else {
+        return Err(Error::corrupt(path.as_ref(), "it was listed but is not there"));
+    };
+    let root: Root = unseal(path.as_ref(), &stored)?;
+    if root.format != FORMAT {
+        return Err(Error::FormatNotSupported {
+            what: format!("checkpoint format {}", root.format),
+        });
+    }
+    check_against_log(objects, names, &root, path.as_ref()).await?;
+    let mut state = State::empty(root.record);
+    state.lsn = root.lsn;
+    state.version = root.version;
+    state.ts_us = root.ts_us;
+    state.low_water = root.low_water;
+    state.namespaces = root.namespaces.into_iter().collect();
+    state.txns =
+        root.txns.into_iter().map(|(txn, lsn, version)| (txn, Applied { lsn, version })).collect();
+    state.apps = root
+        .apps
+        .into_iter()
+        .map(|(app, (seq, lsn, version))| {
+            (app, AppState { seq, applied: Applied { lsn, version } })
+        })
+        .collect();
+    for table in root.tables {
+        let name = (table.def.namespace.clone(), table.def.name.clone());
+        state.names.insert(name, table.def.id);
+        let table = read_table(objects, names, path.as_ref(), table).await?;
+        state.tables.insert(table.def.id, Arc::new(table));
+    }
+    Ok(Some(state))
+}
+
+/// The record at the checkpoint's position must be the one that the checkpoint was made after.
+async fn check_against_log(
+    objects: &Objects,
+    names: &Names,
+    root: &Root,
+    object: &str,
+) -> Result<()> {
+    let Some((record, digest)) = reader::read(objects, names, root.lsn).await? else {
+        return Err(Error::corrupt(object, format!("the log has no record {}", root.lsn)));
+    };
+    let says = (root.record, root.version, root.ts_us);
+    if says != (digest, record.version, record.ts_us) {
+        return Err(Error::corrupt(object, format!("it contradicts log record {}", root.lsn)));
+    }
+    Ok(())
+}
+
+fn root_of(state: &State, parts: &Parts) -> Root {
+    let table = |(id, table): (&TableId, &Arc<TableState>)| TableRoot {
+        def: Arc::clone(&table.def),
+        begins: table.begins,
+        changed_lsn: table.changed_lsn,
+        files: table.files.len(),
+        rows: table.rows,
+        bytes: table.bytes,
+        parts: parts.get(id).cloned().unwrap_or_default(),
+    };
+    let app = |(id, app): (&String, &AppState)| {
+        (id.clone(), (app.seq, app.applied.lsn, app.applied.version))
+    };
+    Root {
+        format: FORMAT,
+        lsn: state.lsn,
+        version: state.version,
+        ts_us: state.ts_us,
+        low_water: state.low_water,
+        record: state.last,
+        namespaces: state.namespaces.iter().cloned().collect(),
+        apps: state.apps.iter().map(app).collect(),
+        txns: state.txns.iter().map(|(txn, at)| (*txn, at.lsn, at.version)).collect(),
+        tables: state.tables.iter().map(table).collect(),
+    }
+}
+
+/// What two checkpoints of one position must agree on. Parts may be cut differently.
+fn summary(root: &Root) -> impl PartialEq + use<'_> {
+    let tables: Vec<_> = root
+        .tables
+        .iter()
+        .map(|table| (&table.def, table.begins, table.files, table.rows, table.bytes))
+        .collect();
+    (root.record, root.version, root.ts_us, &root.namespaces, &root.apps, &root.txns, tables)
+}
+
+/// Writes the entries that no part holds yet, and returns all parts.
+async fn write_parts(
+    objects: &Objects,
+    names: &Names,
+    lsn: u64,
+    table: &TableState,
+) -> Result<Vec<PartRef>> {
+    let mut parts = table.parts.clone();
+    let mut start: usize = parts.iter().map(|part| part.files).sum();
+    let n_files = table.files.len();
+    if start == n_files {
+        return Ok(parts);
+    }
+    while let Some(last) = parts.last()
+        && last.files <= 2 * (n_files - start)
+    {
+        start -= last.files;
+        parts.pop();
+    }
+    let Some(entries) = table.files.get(start..) else { return Ok(parts) };
+    let path = checkpoint_part(&table.def.id, lsn, new_ulid(objects.environment.as_ref()));
+    let mut lines = Vec::new();
+    for entry in entries {
+        serde_json::to_writer(&mut lines, entry)
+            .map_err(|error| Error::corrupt(path.as_str(), error.to_string()))?;
+        lines.push(b'\n');
+    }
+    let packed: Bytes = compress(&path, &lines)?.into();
+    let ck = Checksum::of(&packed);
+    objects.create(&names.absolute(&path), packed).await?;
+    parts.push(PartRef { path, ck, files: entries.len() });
+    Ok(parts)
+}
+
+async fn read_table(
+    objects: &Objects,
+    names: &Names,
+    object: &str,
+    root: TableRoot,
+) -> Result<TableState> {
+    let parts: Vec<Vec<Arc<FileEntry>>> = stream::iter(root.parts.clone())
+        .map(|part| read_part(objects, names, part))
+        .buffered(PARTS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let files: Vec<Arc<FileEntry>> = parts.into_iter().flatten().collect();
+    let rows: u64 = files.iter().map(|file| file.rows).sum();
+    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    if (files.len(), rows, bytes) != (root.files, root.rows, root.bytes) {
+        let name = root.def.full_name();
+        let evidence = format!("its totals of table \"{name}\" are not the sums of its parts");
+        return Err(Error::corrupt(object, evidence));
+    }
+    Ok(TableState {
+        def: root.def,
+        begins: root.begins,
+        changed_lsn: root.changed_lsn,
+        files,
+        rows,
+        bytes,
+        parts: root.parts,
+    })
+}
+
+async fn read_part(objects: &Objects, names: &Names, part: PartRef) -> Result<Vec<Arc<FileEntry>>> {
+    let Some(packed) = objects.get(&names.absolute(&part.path)).await? else {
+        return Err(Error::corrupt(part.path, "a checkpoint names it but it is not there"));
+    };
+    if Checksum::of(&packed) != part.ck {
+        return Err(Error::corrupt(part.path, "its digest is not the one in the checkpoint"));
+    }
+    let lines = decompress(&part.path, &packed, PART_BYTES_MAX)?;
+    let entries = serde_json::Deserializer::from_slice(&lines).into_iter::<Arc<FileEntry>>();
+    let entries: Vec<_> = entries
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::corrupt(part.path.as_str(), error.to_string()))?;
+    if entries.len() != part.files {
+        let evidence = format!("it holds {} entries, not {}", entries.len(), part.files);
+        return Err(Error::corrupt(part.path, evidence));
+    }
+    Ok(entries)
+}

@@ -1,0 +1,266 @@
+//! The state of a database: the fold of its log.
+//!
+//! Everything that a reader sees comes from here. [`State::apply`] is the only way to change it, and it refuses a record
+//! that breaks an invariant: better no answer than one from a broken log.
+//!
+//! ```text
+//! I1  positions have no gaps, and each record names the digest of the one before
+//! I2  time grows from record to record
+//! I3  an update makes exactly the next version; nothing else makes one
+//! I4  a file comes with the update that made it, for a table and definition that are there
+//! I5  names of namespaces and tables are unique; what goes was there
+//! I6  a transaction stands once in the log, a feed's batches in their order
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ulid::Ulid;
+
+use crate::checksum::Checksum;
+use crate::error::{Error, Result};
+use crate::log::checkpoint::PartRef;
+use crate::log::record::{App, FileEntry, Operation, Record, TableChange};
+use crate::table::{TableDef, TableId};
+use crate::version::{Version, VersionRange};
+
+/// For how many records a transaction is remembered. A writer that has lost its place looks at newer records only, and
+/// gives up long before others can have written that many.
+pub(crate) const TXN_MEMORY_RECORDS: u64 = 1024;
+
+/// Where a transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// The position of its record.
+    pub lsn: u64,
+    /// The newest version after it.
+    pub version: Version,
+}
+
+/// The last batch of a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppState {
+    /// Its number.
+    pub seq: u64,
+    /// Where it stands.
+    pub applied: Applied,
+}
+
+/// One table's part of the state.
+#[derive(Debug, Clone)]
+pub struct TableState {
+    /// The definition.
+    pub def: Arc<TableDef>,
+    /// The version at which the table was created: the first at which it can be read.
+    pub begins: Version,
+    /// The position of the last record with rows for it, or of its creation.
+    pub changed_lsn: u64,
+    /// All files, in the order in which they came.
+    pub files: Vec<Arc<FileEntry>>,
+    /// Rows in all files.
+    pub rows: u64,
+    /// Bytes in all files.
+    pub bytes: u64,
+    /// Parts of checkpoints that hold the entries of the first files.
+    pub(crate) parts: Vec<PartRef>,
+}
+
+/// A database after one record of its log.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The position of the last record; 0 in a new database.
+    pub lsn: u64,
+    /// The newest version.
+    pub version: Version,
+    /// The time of the last record.
+    pub ts_us: i64,
+    /// The oldest retained version.
+    pub low_water: Version,
+    /// The digest of the last record as stored.
+    pub(crate) last: Checksum,
+    pub(crate) namespaces: BTreeSet<String>,
+    pub(crate) tables: BTreeMap<TableId, Arc<TableState>>,
+    pub(crate) names: BTreeMap<(String, String), TableId>,
+    pub(crate) apps: BTreeMap<String, AppState>,
+    pub(crate) txns: BTreeMap<Ulid, Applied>,
+}
+
+impl State {
+    /// Returns the state of a database without records, whose `_db.json` has this digest.
+    pub(crate) fn empty(database: Checksum) -> Self {
+        Self {
+            lsn: 0,
+            version: Version(0),
+            ts_us: 0,
+            low_water: Version(0),
+            last: database,
+            namespaces: BTreeSet::new(),
+            tables: BTreeMap::new(),
+            names: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            txns: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the names of all namespaces.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.iter().map(String::as_str)
+    }
+
+    /// Returns all tables.
+    pub fn tables(&self) -> impl Iterator<Item = &TableState> {
+        self.tables.values().map(Arc::as_ref)
+    }
+
+    /// Returns the table of a name.
+    pub fn table(&self, namespace: &str, name: &str) -> Option<&Arc<TableState>> {
+        // Keys are owned pairs; the allocation is nothing beside what a query does next.
+        let id = self.names.get(&(namespace.to_owned(), name.to_owned()))?;
+        self.tables.get(id)
+    }
+
+    /// Returns where a transaction stands, if it is one of the last ones.
+    pub(crate) fn applied(&self, txn: Ulid) -> Option<Applied> {
+        self.txns.get(&txn).copied()
+    }
+
+    /// Takes the next record in, or refuses it; after a refusal the state is to be thrown away.
+    pub(crate) fn apply(&mut self, object: &str, record: &Record, stored: Checksum) -> Result<()> {
+        let refuse = |evidence: String| Err(Error::corrupt(object, evidence));
+        if record.lsn != self.lsn + 1 {
+            return refuse(format!(
+                "it says position {}, it stands at {}",
+                record.lsn,
+                self.lsn + 1
+            ));
+        }
+        if record.prev != self.last {
+            return refuse(format!("it follows record {}, not {}", record.prev, self.last));
+        }
+        if record.ts_us <= self.ts_us {
+            return refuse(format!("its time {} is not after {}", record.ts_us, self.ts_us));
+        }
+        if record.version != self.version_after(record.op) {
+            return refuse(format!("version {} cannot follow {}", record.version, self.version));
+        }
+        if self.txns.contains_key(&record.txn) {
+            return refuse(format!("transaction {} stands twice in the log", record.txn));
+        }
+        self.apply_content(record).or_else(refuse)?;
+
+        self.lsn = record.lsn;
+        self.version = record.version;
+        self.ts_us = record.ts_us;
+        self.last = stored;
+        let applied = Applied { lsn: record.lsn, version: record.version };
+        self.txns.insert(record.txn, applied);
+        let forget_until = record.lsn.saturating_sub(TXN_MEMORY_RECORDS);
+        self.txns.retain(|_, applied| applied.lsn > forget_until);
+        Ok(())
+    }
+
+    /// Returns the newest version after an operation.
+    pub(crate) fn version_after(&self, operation: Operation) -> Version {
+        match operation {
+            Operation::Update => self.version.next(),
+            Operation::Table | Operation::Vacuum => self.version,
+        }
+    }
+
+    fn apply_content(&mut self, record: &Record) -> Result<(), String> {
+        for id in &record.drop.tables {
+            let Some(gone) = self.tables.remove(id) else {
+                return Err(format!("table {id} was dropped but is not there"));
+            };
+            self.names.remove(&(gone.def.namespace.clone(), gone.def.name.clone()));
+        }
+        for namespace in &record.drop.namespaces {
+            if !self.namespaces.remove(namespace) {
+                return Err(format!("schema \"{namespace}\" was dropped but is not there"));
+            }
+            if self.names.keys().any(|(holder, _)| holder == namespace) {
+                return Err(format!("schema \"{namespace}\" was dropped with tables in it"));
+            }
+        }
+        for namespace in &record.define.namespaces {
+            if !self.namespaces.insert(namespace.clone()) {
+                return Err(format!("schema \"{namespace}\" was created twice"));
+            }
+        }
+        for def in &record.define.tables {
+            self.define(record, def)?;
+        }
+        for change in &record.tables {
+            self.add_files(record, change)?;
+        }
+        if let Some(app) = &record.app {
+            self.advance_app(record, app)?;
+        }
+        if let Some(low_water) = record.low_water {
+            if low_water < self.low_water || low_water > record.version {
+                return Err(format!("oldest version {low_water} is not in {}..", self.low_water));
+            }
+            self.low_water = low_water;
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, record: &Record, def: &Arc<TableDef>) -> Result<(), String> {
+        let name = (def.namespace.clone(), def.name.clone());
+        if !self.namespaces.contains(&def.namespace) {
+            return Err(format!("table \"{}\" came without its schema", def.full_name()));
+        }
+        if self.names.insert(name, def.id).is_some() || self.tables.contains_key(&def.id) {
+            return Err(format!("table \"{}\" was created twice", def.full_name()));
+        }
+        let table = TableState {
+            def: Arc::clone(def),
+            begins: record.version,
+            changed_lsn: record.lsn,
+            files: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            parts: Vec::new(),
+        };
+        self.tables.insert(def.id, Arc::new(table));
+        Ok(())
+    }
+
+    fn add_files(&mut self, record: &Record, change: &TableChange) -> Result<(), String> {
+        let Some(table) = self.tables.get_mut(&change.id) else {
+            return Err(format!("files came for table {}, which is not there", change.id));
+        };
+        if record.op != Operation::Update {
+            return Err(format!("files came with {}", record.op.name()));
+        }
+        if table.def.schema != change.schema {
+            return Err(format!(
+                "files follow definition {} of table {}",
+                change.schema, change.id
+            ));
+        }
+        let table = Arc::make_mut(table);
+        for file in &change.add {
+            if file.v != VersionRange::single(record.version) {
+                let [lo, hi] = file.v.into();
+                return Err(format!("file of versions [{lo},{hi}] came with {}", record.version));
+            }
+            table.rows += file.rows;
+            table.bytes += file.bytes;
+        }
+        table.files.extend(change.add.iter().map(Arc::clone));
+        table.changed_lsn = record.lsn;
+        Ok(())
+    }
+
+    fn advance_app(&mut self, record: &Record, app: &App) -> Result<(), String> {
+        let applied = Applied { lsn: record.lsn, version: record.version };
+        let before = self.apps.insert(app.id.clone(), AppState { seq: app.seq, applied });
+        match before {
+            Some(before) if before.seq >= app.seq => {
+                Err(format!("feed \"{}\" went from batch {} to {}", app.id, before.seq, app.seq))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}

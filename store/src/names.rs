@@ -1,0 +1,90 @@
+//! Names of the objects of one database. All are immutable: created if absent, never overwritten.
+//!
+//! ```text
+//! <root>/_db.json                                              format, identity, features
+//! <root>/_log/<lsn/10000:012>/<lsn:020>.json                   one record per commit
+//! <root>/_chk/<lsn:020>.json                                   checkpoint: the fold of the log up to lsn
+//! <root>/_chk/part/<table>-<lsn>-<ulid>.jsonl.zst              file entries of one table, shared by checkpoints
+//! <root>/t/<table>/<index>/<lo:016>-<hi:016>/<ulid>.parquet    data; the versions in the name are a hint, the
+//!                                                              log's record is the truth
+//! ```
+
+use object_store::path::Path;
+use ulid::Ulid;
+
+use crate::table::TableId;
+use crate::version::Version;
+
+/// How many records share a folder of the log.
+const RECORDS_PER_FOLDER: u64 = 10_000;
+
+/// Names objects below the root of a database.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    root: Path,
+}
+
+impl Names {
+    pub(crate) fn new(root: Path) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn database(&self) -> Path {
+        self.absolute("_db.json")
+    }
+
+    pub(crate) fn record(&self, lsn: u64) -> Path {
+        let folder = lsn / RECORDS_PER_FOLDER;
+        self.absolute(&format!("_log/{folder:012}/{lsn:020}.json"))
+    }
+
+    pub(crate) fn checkpoints(&self) -> Path {
+        self.absolute("_chk")
+    }
+
+    pub(crate) fn checkpoint(&self, lsn: u64) -> Path {
+        self.absolute(&format!("_chk/{lsn:020}.json"))
+    }
+
+    /// Returns the log position that a checkpoint's name tells.
+    pub(crate) fn checkpoint_lsn(path: &Path) -> Option<u64> {
+        path.filename()?.strip_suffix(".json")?.parse().ok()
+    }
+
+    /// Returns the object of a path that the log or a checkpoint names, relative to the root.
+    pub(crate) fn absolute(&self, relative: &str) -> Path {
+        relative.split('/').fold(self.root.clone(), |path, part| path.join(part))
+    }
+}
+
+/// Returns the name of a part of a checkpoint, relative to the root.
+pub(crate) fn checkpoint_part(table: &TableId, lsn: u64, ulid: Ulid) -> String {
+    format!("_chk/part/{table}-{lsn}-{ulid}.jsonl.zst")
+}
+
+/// Returns the name of a data file of the primary order, relative to the root.
+pub(crate) fn data_file(table: &TableId, version: Version, ulid: Ulid) -> String {
+    let version = version.0;
+    format!("t/{table}/0/{version:016}-{version:016}/{ulid}.parquet")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_records_sort_like_their_positions() {
+        let names = Names::new(Path::from("db"));
+        assert_eq!(
+            names.record(123_456).as_ref(),
+            "db/_log/000000000012/00000000000000123456.json"
+        );
+        assert!(names.record(9_999) < names.record(10_000));
+        assert_eq!(Names::checkpoint_lsn(&names.checkpoint(700)), Some(700));
+        assert_eq!(Names::checkpoint_lsn(&names.database()), None);
+    }
+}

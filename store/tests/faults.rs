@@ -1,0 +1,115 @@
+//! The commit protocol against object stores that fail, lie and die.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use meshwork_store::{Error, Result};
+use object_store::ObjectStore;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use support::*;
+
+const BATCHES: u64 = 6;
+
+/// Creates the tables and commits batches; sends a batch again while its commit fails, as a feed would.
+async fn feed(store: Arc<dyn ObjectStore>, seed: u64, attempts_max: u32) -> Vec<(String, u64)> {
+    let mut acknowledged = Vec::new();
+    let opened = persist(attempts_max, async || open(Arc::clone(&store), seed).await).await;
+    let Some(database) = opened else { return acknowledged };
+    let created = persist(attempts_max, async || create_pair(&database).await).await;
+    let Some(pair) = created else { return acknowledged };
+    for number in 1..=BATCHES {
+        let commit = async || commit_pair(&database, &pair, "feed", number).await;
+        if persist(attempts_max, commit).await.is_none() {
+            break;
+        }
+        acknowledged.push(("feed".to_owned(), number));
+    }
+    acknowledged
+}
+
+async fn persist<T>(attempts_max: u32, mut step: impl AsyncFnMut() -> Result<T>) -> Option<T> {
+    for _ in 0..attempts_max {
+        if let Ok(done) = step().await {
+            return Some(done);
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn lying_store_applies_each_acknowledged_batch_once() {
+    for seed in 0..150 {
+        let truth = memory();
+        let random = Mutex::new(StdRng::seed_from_u64(seed));
+        let plan = move |_call, operation| match (random.lock().random_range(0..10), operation) {
+            (0, _) => Fault::Before,
+            (1, "put") => Fault::After,
+            (2, "put") => Fault::SpuriousExists,
+            _ => Fault::None,
+        };
+        let faulty = FaultStore::new(Arc::clone(&truth), plan);
+        let acknowledged = feed(faulty, seed, 50).await;
+        assert_eq!(acknowledged.len() as u64, BATCHES, "seed {seed}");
+        let honest = open(truth, seed + 1).await.unwrap();
+        check_pair(&honest, &acknowledged).await;
+        assert_eq!(honest.state().version.0, BATCHES, "seed {seed}");
+    }
+}
+
+/// The process dies at its k-th call, for every k; another one takes over.
+#[tokio::test]
+async fn death_at_any_call_loses_no_acknowledged_batch_and_shows_no_half() {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        let mut deadly_call = 1;
+        loop {
+            let truth = memory();
+            let plan = move |call, _| if call == deadly_call { fault } else { Fault::None };
+            let faulty = FaultStore::new(Arc::clone(&truth), plan);
+            let acknowledged = feed(Arc::clone(&faulty) as _, deadly_call, 1).await;
+            let survivor = open(Arc::clone(&truth), 1_000 + deadly_call).await.unwrap();
+            check_pair(&survivor, &acknowledged).await;
+
+            // The feed starts again from its first batch; what landed is not applied twice.
+            let all = feed(truth, 2_000 + deadly_call, 3).await;
+            assert_eq!(all.len() as u64, BATCHES, "call {deadly_call}");
+            check_pair(&survivor, &all).await;
+            assert_eq!(survivor.state().version.0, BATCHES, "call {deadly_call}");
+            if !faulty.is_dead() {
+                break;
+            }
+            deadly_call += 1;
+        }
+        assert!(deadly_call > 20, "the scenario has {deadly_call} calls");
+    }
+}
+
+/// A commit whose position can never be read back must not claim anything.
+#[tokio::test]
+async fn unreadable_position_is_an_unknown_outcome() {
+    for fault in [Fault::Before, Fault::After] {
+        let truth = memory();
+        let honest = open(Arc::clone(&truth), 1).await.unwrap();
+        let pair = create_pair(&honest).await.unwrap();
+        let broken = AtomicBool::new(false);
+        let puts = AtomicU64::new(0);
+        let plan = move |_call, operation| {
+            if operation == "put" && puts.fetch_add(1, Ordering::SeqCst) == 2 {
+                // Two data files went well, the record does not, and from now on nothing can be read.
+                broken.store(true, Ordering::SeqCst);
+                return fault;
+            }
+            if broken.load(Ordering::SeqCst) { Fault::Before } else { Fault::None }
+        };
+        let faulty = open(FaultStore::new(Arc::clone(&truth), plan), 2).await.unwrap();
+        let outcome = commit_pair(&faulty, &pair, "feed", 1).await;
+        assert!(matches!(outcome, Err(Error::OutcomeUnknown { .. })), "{outcome:?}");
+
+        let again = commit_pair(&honest, &pair, "feed", 1).await.unwrap();
+        assert_eq!(again.repeated, fault == Fault::After);
+        check_pair(&honest, &[("feed".to_owned(), 1)]).await;
+    }
+}

@@ -1,0 +1,269 @@
+//! What lies on disk, and what happens when it is damaged.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use meshwork_store::{
+    ColumnType, Database, Error, ErrorKind, Location, Options, ReadAt, Result, SystemEnvironment,
+    TableKind, ValueFunction, Version,
+};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use support::*;
+
+#[tokio::test]
+async fn data_file_describes_itself_to_any_parquet_reader() {
+    let store = memory();
+    let database = open(Arc::clone(&store), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    commit_pair(&database, &pair, "w", 1).await.unwrap();
+    let snapshot = database.snapshot(ReadAt::Committed).await.unwrap();
+    let table = snapshot.table("ns", "b").unwrap();
+    let [file] = table.files() else { panic!("one update makes one file") };
+    let bytes = store.get(&database.object_path(&file.path)).await.unwrap().bytes().await.unwrap();
+    assert_eq!(file.bytes, bytes.len() as u64);
+    assert_eq!(file.footer[0] + file.footer[1] + 8, file.bytes);
+
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    let metadata = builder.metadata();
+    let sorting = metadata.row_group(0).sorting_columns().unwrap();
+    assert_eq!(sorting.iter().map(|column| column.column_idx).collect::<Vec<_>>(), [0, 1]);
+    assert!(metadata.row_group(0).column(0).offset_index_offset().is_some());
+    assert!(metadata.row_group(0).column(0).column_index_offset().is_some());
+    let names: Vec<_> = builder.schema().fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(names, ["batch", "writer", "amount", "y"]);
+    let pairs = metadata.file_metadata().key_value_metadata().unwrap();
+    let value = |key: &str| {
+        let name = format!("meshwork.{key}");
+        pairs.iter().find(|pair| pair.key == name).unwrap().value.clone().unwrap()
+    };
+    assert_eq!(value("table"), "ns.b");
+    assert_eq!(value("versions"), "[1,1]");
+    assert_eq!(value("functions"), r#"{"amount":"SUM","y":"REPLACE"}"#);
+    assert_eq!(value("database"), database.id().to_string());
+    assert_eq!(file.agg.get("amount").map(String::as_str), Some("1"));
+}
+
+#[tokio::test]
+async fn versions_that_are_not_there_are_typed_errors() {
+    let database = open(memory(), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    for number in 1..=4 {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+    }
+    let at = async |version| database.snapshot(ReadAt::Version(Version(version))).await;
+    assert!(matches!(at(5).await, Err(Error::VersionNotFound { newest: Version(4), .. })));
+    database.expire_before(Version(3)).await.unwrap();
+    let expired = at(2).await.unwrap_err();
+    assert!(matches!(expired, Error::VersionExpired { oldest: Version(3), .. }));
+    assert_eq!(expired.kind(), ErrorKind::User);
+    assert!(at(3).await.is_ok());
+
+    let columns = vec![column("k", ColumnType::Int64, None)];
+    database.create_table(table("late", TableKind::Append, columns, &[])).await.unwrap();
+    let early = at(3).await.unwrap().table("ns", "late").unwrap_err();
+    assert!(matches!(early, Error::TableNotYet { begins: Version(4), .. }), "{early}");
+    assert!(at(4).await.unwrap().table("ns", "late").unwrap().files().is_empty());
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_change_nothing() {
+    let database = open(memory(), 1).await.unwrap();
+    database.create_namespace("ns").await.unwrap();
+    let sum = Some(ValueFunction::Sum);
+    let mut columns =
+        vec![column("k", ColumnType::Int64, None), column("v", ColumnType::Int64, sum)];
+    columns[0].nullable = false;
+    let spec = table("t", TableKind::Aggregate, columns, &["k"]);
+    let def = database.create_table(spec).await.unwrap();
+    let rows = |k: ArrayRef, v: ArrayRef| RecordBatch::try_from_iter([("k", k), ("v", v)]).unwrap();
+    let ints = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
+
+    let mut batch = database.batch();
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["1"]));
+    let refused = batch.insert(&def, rows(text, ints(vec![Some(1)]))).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "rows do not fit table \"ns.t\": column \"k\" is int64, the rows have Utf8"
+    );
+    let refused = batch.insert(&def, rows(ints(vec![None]), ints(vec![Some(1)]))).unwrap_err();
+    assert_eq!(refused.to_string(), "rows do not fit table \"ns.t\": column \"k\" cannot be NULL");
+
+    let key = ints(vec![Some(1), Some(1)]);
+    batch.insert(&def, rows(key, ints(vec![Some(i64::MAX), Some(1)]))).unwrap();
+    let overflow = batch.commit().await.unwrap_err();
+    assert_eq!(overflow.to_string(), "sum in column \"v\" left the range of its type int64");
+    assert_eq!(database.snapshot(ReadAt::Committed).await.unwrap().version(), Version(0));
+}
+
+#[tokio::test]
+async fn names_come_and_go_with_clear_errors() {
+    let database = open(memory(), 1).await.unwrap();
+    let spec = || table("t", TableKind::Append, vec![column("k", ColumnType::Int64, None)], &[]);
+    assert!(matches!(database.create_table(spec()).await, Err(Error::NamespaceNotFound { .. })));
+    database.create_namespace("ns").await.unwrap();
+    assert!(matches!(database.create_namespace("ns").await, Err(Error::NamespaceExists { .. })));
+    let first = database.create_table(spec()).await.unwrap();
+    assert!(matches!(database.create_table(spec()).await, Err(Error::TableExists { .. })));
+    let refused = database.drop_namespace("ns").await;
+    assert!(matches!(refused, Err(Error::NamespaceNotEmpty { n_tables: 1, .. })));
+
+    // A batch for a table that goes meanwhile conflicts, also if another of that name comes.
+    let mut batch = database.batch();
+    let rows = RecordBatch::try_from_iter([("k", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]);
+    batch.insert(&first, rows.unwrap()).unwrap();
+    database.drop_table("ns", "t").await.unwrap();
+    database.create_table(spec()).await.unwrap();
+    assert!(matches!(batch.commit().await, Err(Error::Conflict { .. })));
+
+    database.drop_table("ns", "t").await.unwrap();
+    assert!(matches!(database.drop_table("ns", "t").await, Err(Error::TableNotFound { .. })));
+    database.drop_namespace("ns").await.unwrap();
+}
+
+#[tokio::test]
+async fn batch_that_read_a_table_conflicts_with_newer_rows() {
+    let database = open(memory(), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    let read_at = database.snapshot(ReadAt::Committed).await.unwrap().lsn();
+    commit_pair(&database, &pair, "w", 1).await.unwrap();
+    let rows = RecordBatch::try_from_iter([
+        ("writer", Arc::new(StringArray::from(vec!["x"])) as ArrayRef),
+        ("batch", Arc::new(Int64Array::from(vec![1]))),
+    ])
+    .unwrap();
+    let mut stale = database.batch();
+    stale.insert(&pair.b, rows.clone()).unwrap();
+    stale.read(pair.a.id, read_at);
+    assert!(matches!(stale.commit().await, Err(Error::Conflict { .. })));
+    let mut fresh = database.batch();
+    fresh.insert(&pair.b, rows).unwrap();
+    fresh.read(pair.a.id, database.snapshot(ReadAt::Committed).await.unwrap().lsn());
+    assert_eq!(fresh.commit().await.unwrap().version, Version(2));
+}
+
+#[tokio::test]
+async fn history_tells_versions_and_times() {
+    let database = open(memory(), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    for number in 1..=30 {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+    }
+    let history = database.history(40).await.unwrap();
+    assert_eq!(history.len(), 33);
+    assert!(history.windows(2).all(|pair| pair[0].ts_us > pair[1].ts_us));
+    for record in &history {
+        assert_eq!(database.version_at(record.ts_us).await.unwrap(), record.version);
+    }
+    let before_all = history.last().unwrap().ts_us - 1;
+    assert!(matches!(database.version_at(before_all).await, Err(Error::TimeNotFound { .. })));
+}
+
+/// 350 records: opening reads one checkpoint and what came after it.
+#[tokio::test]
+async fn cold_open_is_bounded_by_checkpoints() {
+    let truth = memory();
+    let database = open(Arc::clone(&truth), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    for number in 1..=347 {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+    }
+    let gets = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&gets);
+    let counting = FaultStore::new(Arc::clone(&truth), move |_call, operation| {
+        counted.fetch_add(u64::from(operation == "get"), Ordering::SeqCst);
+        Fault::None
+    });
+    let cold = open(counting, 2).await.unwrap();
+    let n_gets = gets.load(Ordering::SeqCst);
+    assert!(n_gets < 90, "{n_gets} objects were read");
+    assert_eq!(cold.state().version, Version(347));
+    assert_eq!(amounts(&cold, "a", Version(347)).await.len(), 347);
+
+    // Without its checkpoints the log still tells everything.
+    let checkpoints = list(&truth, "db/_chk").await;
+    assert!(checkpoints.len() >= 6, "{checkpoints:?}");
+    for path in checkpoints {
+        truth.delete(&path).await.unwrap();
+    }
+    let replayed = open(truth, 3).await.unwrap();
+    assert_eq!(replayed.state().version, Version(347));
+}
+
+async fn list(store: &Arc<dyn ObjectStore>, folder: &str) -> Vec<Path> {
+    let objects = store.list(Some(&Path::from(folder)));
+    objects.map_ok(|object| object.location).try_collect().await.unwrap()
+}
+
+/// Flips a bit in objects of every type: the store says so or is not affected, and never answers wrongly.
+#[tokio::test]
+async fn no_flipped_bit_gives_a_wrong_answer() {
+    let truth = memory();
+    let database = open(Arc::clone(&truth), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    for number in 1..=100 {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+    }
+    let expected = amounts(&database, "a", Version(100)).await;
+    let mut objects = list(&truth, "db").await;
+    let is_data = |path: &Path| path.as_ref().contains("/t/");
+    objects.retain(|path| !is_data(path) || path.as_ref().contains("/0000000000000001-"));
+    let mut n_found = 0;
+    for path in objects {
+        let whole = truth.get(&path).await.unwrap().bytes().await.unwrap();
+        for at in [0, whole.len() / 3, whole.len() / 2, whole.len() - 2] {
+            let mut damaged = whole.to_vec();
+            damaged[at] ^= 0x10;
+            truth.put(&path, Bytes::from(damaged).into()).await.unwrap();
+            match read_everything(Arc::clone(&truth)).await {
+                Ok(found) => assert_eq!(found, expected, "{path} byte {at}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Internal, "{path} byte {at}: {error}");
+                    n_found += 1;
+                }
+            }
+        }
+        truth.put(&path, whole.into()).await.unwrap();
+    }
+    // Records below the checkpoint are not read on the way, all else is.
+    assert!(n_found >= 20, "{n_found} damages were found");
+}
+
+async fn read_everything(store: Arc<dyn ObjectStore>) -> Result<BTreeMap<(String, i64), i64>> {
+    let database = open(store, 9).await?;
+    let snapshot = database.snapshot(ReadAt::Committed).await?;
+    for name in ["a", "b"] {
+        let table = snapshot.table("ns", name)?;
+        for file in table.files() {
+            database.verify_file(table.def(), file).await?;
+        }
+    }
+    Ok(amounts(&database, "a", snapshot.version()).await)
+}
+
+#[tokio::test]
+async fn log_of_another_database_is_refused() {
+    let scratch = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let open = async |directory: &tempfile::TempDir| {
+        let location =
+            Location::local(directory.path(), Arc::new(SystemEnvironment::new())).unwrap();
+        Database::open_or_create(location, Options::default()).await
+    };
+    for directory in &scratch {
+        let database = open(directory).await.unwrap();
+        create_pair(&database).await.unwrap();
+    }
+    let record = |directory: &tempfile::TempDir| {
+        directory.path().join("_log/000000000000/00000000000000000001.json")
+    };
+    std::fs::copy(record(&scratch[0]), record(&scratch[1])).unwrap();
+    let refused = open(&scratch[1]).await.unwrap_err();
+    assert!(matches!(refused, Error::Corrupt { .. }), "{refused}");
+}
