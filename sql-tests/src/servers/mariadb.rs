@@ -1,0 +1,161 @@
+//! A MariaDB server of its own for a test.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use meshwork_engine::environment;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+use tempfile::TempDir;
+
+use super::{free_port, give_to, is_root, pause, program, run, stop};
+
+/// How long the server may take to listen.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Whom the package made for the server.
+const SYSTEM_USER: &str = "mysql";
+
+/// Who the tests are; the password has what must be written with care.
+const USER: &str = "tester";
+const PASSWORD: &str = "it's \"s3cret\" `42`";
+
+/// The server that running tests share.
+static SHARED: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
+
+/// A running MariaDB, ended and removed when dropped.
+#[derive(Debug)]
+pub struct MariaDb {
+    process: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl MariaDb {
+    /// Returns the server that all tests of this process share while any of them runs.
+    pub fn shared() -> Result<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Ok(server);
+        }
+        let server = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&server);
+        Ok(server)
+    }
+
+    /// Starts a server of its own.
+    pub fn start() -> Result<Self> {
+        let folder = TempDir::with_prefix("mariadb-").context("no scratch folder")?;
+        let rows = folder.path().join("rows");
+        let as_user = is_root()?;
+        if as_user {
+            give_to(SYSTEM_USER, folder.path())?;
+        }
+        let mut install = Command::new(program("mariadb-install-db")?);
+        install.arg("--no-defaults").arg(format!("--datadir={}", rows.display()));
+        install.args(["--skip-test-db", "--auth-root-authentication-method=normal"]);
+        if as_user {
+            install.arg(format!("--user={SYSTEM_USER}"));
+        }
+        run(&mut install)?;
+        let first = folder.path().join("first.sql");
+        let password = PASSWORD.replace('\'', "''");
+        fs::write(
+            &first,
+            format!(
+                "CREATE USER '{USER}'@'%' IDENTIFIED BY '{password}';\n\
+                 GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n"
+            ),
+        )?;
+        let port = free_port()?;
+        let process = serve(folder.path(), &rows, &first, port, as_user)?;
+        let mut server = Self { process, port, folder };
+        server.wait_until_it_listens()?;
+        Ok(server)
+    }
+
+    /// Returns the port on the loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the properties of a catalog of this server.
+    pub fn properties(&self) -> BTreeMap<String, String> {
+        let port = self.port.to_string();
+        [("host", "127.0.0.1"), ("port", port.as_str()), ("user", USER), ("password", PASSWORD)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    /// Runs statements one after another, as an application would: with the server's own defaults.
+    pub async fn execute(&self, statements: &[&str]) -> Result<()> {
+        let mut connection = self.connect().await?;
+        for statement in statements {
+            connection.query_drop(*statement).await.with_context(|| (*statement).to_owned())?;
+        }
+        Ok(connection.disconnect().await?)
+    }
+
+    /// Returns a connection beside the connector's.
+    pub async fn connect(&self) -> Result<Conn> {
+        let options = OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(self.port)
+            .user(Some(USER))
+            .pass(Some(PASSWORD))
+            .prefer_socket(false);
+        Ok(Conn::new(options).await?)
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<()> {
+        let since = environment::instant();
+        while since.elapsed() < START_DEADLINE {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("mariadbd ended with {status}: {}", self.log());
+            }
+            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return Ok(());
+            }
+            pause();
+        }
+        bail!("mariadbd did not listen in {START_DEADLINE:?}: {}", self.log())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        stop(&mut self.process);
+    }
+}
+
+fn serve(folder: &Path, rows: &Path, first: &Path, port: u16, as_user: bool) -> Result<Child> {
+    let log = File::create(folder.join("log"))?;
+    let mut command = Command::new(program("mariadbd")?);
+    command
+        .arg("--no-defaults")
+        .arg(format!("--datadir={}", rows.display()))
+        .arg(format!("--init-file={}", first.display()))
+        .arg(format!("--socket={}", folder.join("socket").display()))
+        .arg(format!("--pid-file={}", folder.join("pid").display()))
+        .arg(format!("--port={port}"))
+        .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"])
+        .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M"])
+        // What the connector must pin is something else here.
+        .args(["--default-time-zone=-05:00", "--sql-mode=ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH"])
+        .args(["--character-set-server=latin1", "--sql-select-limit=3"])
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    if as_user {
+        command.arg(format!("--user={SYSTEM_USER}"));
+    }
+    command.spawn().context("mariadbd did not start")
+}
