@@ -4,6 +4,7 @@
 //! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
 
 mod mysql;
+mod postgres;
 pub mod relational;
 mod sqlite;
 mod tpch;
@@ -15,7 +16,7 @@ use meshwork_engine::connector::Connector;
 use meshwork_engine::{Error, Result};
 
 /// The kinds of connectors that exist, sorted.
-pub const KINDS: &[&str] = &["mysql", "sqlite", "tpch"];
+pub const KINDS: &[&str] = &["mysql", "postgres", "sqlite", "tpch"];
 
 /// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
 /// not its definition.
@@ -27,6 +28,7 @@ pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
     // One line a kind, sorted.
     match kind {
         "mysql" => mysql::make(properties),
+        "postgres" => postgres::make(properties),
         "sqlite" => sqlite::make(properties),
         "tpch" => tpch::make(properties),
         _ => Err(Error::user(

@@ -84,17 +84,8 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 
     /// A string literal: quotes doubled, backslashes too where they escape; NUL is refused.
     fn string(&self, value: &str) -> Result<String> {
-        refuse_nul(value)?;
-        let mut written = String::with_capacity(value.len() + 2);
-        written.push('\'');
-        for letter in value.chars() {
-            if letter == '\'' || (letter == '\\' && self.backslash_escapes()) {
-                written.push(letter);
-            }
-            written.push(letter);
-        }
-        written.push('\'');
-        Ok(written)
+        let written = standard_string(value)?;
+        Ok(if self.backslash_escapes() { written.replace('\\', "\\\\") } else { written })
     }
 
     /// A literal of bytes.
@@ -104,11 +95,7 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 
     /// A double precision value; NaN and infinities have no portable spelling.
     fn float(&self, value: f64) -> Result<String> {
-        if !value.is_finite() {
-            return Err(cannot_write(format!("the float {value}")));
-        }
-        // The shortest digits that read back as the same double, with an exponent so that it stays a double.
-        Ok(format!("({value:e})").replacen('e', "E", 1))
+        Ok(format!("({})", finite(value)?))
     }
 
     /// A date, as days since 1970-01-01.
@@ -142,6 +129,20 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     fn limit(&self, rows: usize) -> String {
         format!("LIMIT {rows}")
     }
+}
+
+/// Returns a string literal of standard SQL: quotes doubled, backslashes as they are; NUL is refused.
+pub fn standard_string(value: &str) -> Result<String> {
+    refuse_nul(value)?;
+    Ok(format!("'{}'", value.replace('\'', "''")))
+}
+
+/// Returns the shortest digits that read back as the same double, with an exponent so that it stays one.
+pub fn finite(value: f64) -> Result<String> {
+    if !value.is_finite() {
+        return Err(cannot_write(format!("the float {value}")));
+    }
+    Ok(format!("{value:E}"))
 }
 
 /// Returns the bytes as lowercase hexadecimal digits.

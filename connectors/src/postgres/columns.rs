@@ -1,0 +1,186 @@
+//! The columns of a table: how each arrives, and what pushdown must know of it.
+
+use datafusion::arrow::datatypes::DataType;
+use meshwork_engine::remote::RemoteColumn;
+use meshwork_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::configuration::{Configuration, Unrepresentable};
+use super::connection::Server;
+use super::listing::get;
+use super::snapshot::Snapshot;
+use super::wire::Wire;
+
+/// Columns with their domains resolved to base types. A table without columns still answers one row, so
+/// that it differs from a table that does not exist.
+const COLUMNS: &str = "WITH RECURSIVE relation AS ( \
+       SELECT c.oid, c.relkind::text AS kind FROM pg_catalog.pg_class c \
+       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+       WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+     ), base AS ( \
+       SELECT a.attnum, a.atttypid AS type, a.atttypmod AS modifier FROM pg_catalog.pg_attribute a \
+       JOIN relation r ON a.attrelid = r.oid WHERE a.attnum > 0 AND NOT a.attisdropped \
+       UNION ALL \
+       SELECT b.attnum, t.typbasetype, \
+         CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE b.modifier END \
+       FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd' \
+     ) \
+     SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+       a.attnotnull AND r.kind IN ('r', 'p', 'm'), t.oid, b.modifier, t.typname::text, \
+       COALESCE(l.collisdeterministic, true), \
+       l.oid = 100, \
+       l.collprovider::text = 'c' AND l.collcollate IN ('C', 'POSIX'), \
+       EXISTS (SELECT 1 FROM pg_catalog.pg_index i \
+         WHERE i.indrelid = r.oid AND i.indisvalid AND i.indkey[0] = a.attnum) \
+     FROM relation r \
+     LEFT JOIN pg_catalog.pg_attribute a \
+       ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped \
+     LEFT JOIN (base b JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd') \
+       ON b.attnum = a.attnum \
+     LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
+     ORDER BY a.attnum";
+
+/// Which conditions on a column mean the same at the server and in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Meaning {
+    /// Compared as numbers, truth values, dates: the same everywhere.
+    Exact,
+    /// Floats: the same but around zero and NaN.
+    Float,
+    /// Text whose equality is that of bytes; `ordered` if its order is too.
+    Text {
+        /// Whether `<` compares bytes.
+        ordered: bool,
+        /// Whether the server can hold any character.
+        any_character: bool,
+    },
+    /// Text whose equality is coarser than that of bytes: trailing spaces, case, accents.
+    CoarseText {
+        /// Whether the server can hold any character.
+        any_character: bool,
+    },
+    /// A UUID: the engine sees its canonical text.
+    Uuid,
+    /// Nothing is known but whether it is NULL.
+    Opaque,
+}
+
+/// What the connector keeps in `RemoteColumn::detail`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Detail {
+    /// How the value arrives.
+    pub(super) wire: Wire,
+    /// Whether the server is asked to send it as text.
+    pub(super) as_text: bool,
+    /// What may be pushed.
+    pub(super) meaning: Meaning,
+    /// Whether values that Arrow cannot hold are read as NULL.
+    pub(super) may_become_null: bool,
+    /// Whether an index begins with it.
+    pub(super) is_indexed: bool,
+    /// The type without domain, for literals: `bpchar`, ...
+    pub(super) base_type: String,
+}
+
+impl Detail {
+    /// Returns the detail of a column of this connector.
+    pub(super) fn of(column: &RemoteColumn) -> Result<Self> {
+        Self::deserialize(&column.detail).map_err(|e| {
+            Error::internal(format!("column \"{}\" is not one of PostgreSQL", column.name))
+                .caused_by(&e)
+        })
+    }
+}
+
+/// Returns the columns of a table, in order, or `None` if there is no such table.
+pub(super) async fn of_table(
+    server: &Server,
+    snapshot: &Snapshot,
+    schema: &str,
+    table: &str,
+) -> Result<Option<Vec<RemoteColumn>>> {
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&schema, Type::TEXT), (&table, Type::TEXT)];
+    let rows = snapshot.lookup(server, COLUMNS, &parameters).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut columns = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // The one row of a table without columns has no name.
+        if let Some(name) = get::<Option<String>>(row, 0)? {
+            columns.push(column(&server.configuration, snapshot, row, name)?);
+        }
+    }
+    Ok(Some(columns))
+}
+
+fn column(
+    configuration: &Configuration,
+    snapshot: &Snapshot,
+    row: &Row,
+    name: String,
+) -> Result<RemoteColumn> {
+    let base_type: String = get(row, 5)?;
+    let found = Wire::of_type(get(row, 3)?, get(row, 4)?)
+        .filter(|wire| configuration.arrays_as_lists || !matches!(wire, Wire::List(_)));
+    let is_padded = base_type == "bpchar";
+    let as_text = found.is_none() || is_padded;
+    let wire = found.unwrap_or(Wire::Text);
+    let collation = Collation {
+        is_deterministic: get(row, 6)?,
+        orders_bytes: snapshot.stores_utf8
+            && (get::<Option<bool>>(row, 8)?.unwrap_or(false)
+                || (get::<Option<bool>>(row, 7)?.unwrap_or(false) && snapshot.database_orders_bytes)),
+        stores_utf8: snapshot.stores_utf8,
+    };
+    let meaning = meaning(&base_type, &wire, as_text, collation);
+    let may_become_null =
+        configuration.unrepresentable == Unrepresentable::Null && wire.may_be_unrepresentable();
+    let is_nullable = may_become_null || !get::<bool>(row, 2)?;
+    let data_type: DataType = wire.data_type();
+    let detail =
+        Detail { wire, as_text, meaning, may_become_null, is_indexed: get(row, 9)?, base_type };
+    let detail = serde_json::to_value(detail)
+        .map_err(|e| Error::internal("a column's detail cannot be kept").caused_by(&e))?;
+    Ok(RemoteColumn { name, data_type, nullable: is_nullable, remote_type: get(row, 1)?, detail })
+}
+
+/// What a collation does to comparisons.
+#[derive(Debug, Clone, Copy)]
+struct Collation {
+    is_deterministic: bool,
+    orders_bytes: bool,
+    stores_utf8: bool,
+}
+
+fn meaning(base_type: &str, wire: &Wire, as_text: bool, collation: Collation) -> Meaning {
+    let any_character = collation.stores_utf8;
+    match (base_type, wire) {
+        ("bpchar" | "citext", _) => Meaning::CoarseText { any_character },
+        // Text by cast: the server compares something else than what the engine sees.
+        _ if as_text => Meaning::Opaque,
+        (_, Wire::Text) if !collation.is_deterministic => Meaning::CoarseText { any_character },
+        (_, Wire::Text) => Meaning::Text { ordered: collation.orders_bytes, any_character },
+        (_, Wire::Float32 | Wire::Float64) => Meaning::Float,
+        (_, Wire::Uuid) => Meaning::Uuid,
+        (
+            _,
+            Wire::Bool
+            | Wire::Int16
+            | Wire::Int32
+            | Wire::Int64
+            | Wire::Oid
+            | Wire::Decimal128 { .. }
+            | Wire::Decimal256 { .. }
+            | Wire::Bytes
+            | Wire::Date
+            | Wire::Timestamp
+            | Wire::Instant,
+        ) => Meaning::Exact,
+        (_, Wire::Time | Wire::Interval | Wire::PaddedText | Wire::List(_)) => Meaning::Opaque,
+    }
+}

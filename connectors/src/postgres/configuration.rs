@@ -1,0 +1,165 @@
+//! The properties of a catalog of kind `postgres`. See `docs/connectors/postgres.md`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use meshwork_engine::Result;
+use meshwork_engine::catalog::{Properties, Secret};
+
+const PORT: u16 = 5432;
+/// Connections of one node to one catalog, less than a tenth of what a default server takes.
+const CONNECTIONS_MAX: usize = 8;
+const CONNECT_DEADLINE_SECONDS: u64 = 10;
+/// Long enough for a join whose other side takes many minutes to build while this side waits.
+const STATEMENT_DEADLINE_SECONDS: u64 = 3600;
+
+/// How the connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TlsMode {
+    /// Never.
+    Disable,
+    /// If the server offers it; the certificate is not checked.
+    Prefer,
+    /// Always; the certificate is not checked.
+    Require,
+    /// Always; the certificate must be of a known authority and name the host.
+    Verify,
+}
+
+impl FromStr for TlsMode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "disable" => Ok(Self::Disable),
+            "prefer" => Ok(Self::Prefer),
+            "require" => Ok(Self::Require),
+            "verify" => Ok(Self::Verify),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What happens to a value that its Arrow type cannot hold: NaN in a decimal, an infinite date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unrepresentable {
+    /// The query fails, naming the column.
+    Error,
+    /// The value is read as NULL.
+    Null,
+}
+
+impl FromStr for Unrepresentable {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "error" => Ok(Self::Error),
+            "null" => Ok(Self::Null),
+            _ => Err(()),
+        }
+    }
+}
+
+/// One catalog as configured.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    pub(super) catalog: String,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) database: String,
+    pub(super) user: String,
+    pub(super) password: Option<Secret>,
+    /// The only schemas that exist for the engine; `None` means all.
+    pub(super) schemas: Option<Vec<String>>,
+    pub(super) tls: TlsMode,
+    /// Authorities to trust instead of the usual ones.
+    pub(super) tls_ca: Option<PathBuf>,
+    pub(super) connections_max: usize,
+    pub(super) connect_deadline: Duration,
+    pub(super) statement_deadline: Duration,
+    pub(super) unrepresentable: Unrepresentable,
+    /// Whether arrays of simple types are lists; otherwise they are text.
+    pub(super) arrays_as_lists: bool,
+    pub(super) pushdown: bool,
+}
+
+impl Configuration {
+    /// Takes the properties; refuses those that do not exist.
+    pub(super) fn read(mut properties: Properties) -> Result<Self> {
+        let schemas = properties.optional("schemas").map(|names| {
+            names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+        });
+        let configuration = Self {
+            catalog: properties.catalog().to_owned(),
+            host: properties.required("host")?,
+            port: properties.parsed("port", PORT)?,
+            database: properties.required("database")?,
+            user: properties.required("user")?,
+            password: properties.secret("password"),
+            schemas,
+            tls: one_of(&mut properties, "tls", TlsMode::Prefer, "disable, prefer, require, verify")?,
+            tls_ca: properties.optional("tls_ca").map(PathBuf::from),
+            connections_max: properties.parsed("connections_max", CONNECTIONS_MAX)?,
+            connect_deadline: seconds(
+                &mut properties,
+                "connect_deadline_seconds",
+                CONNECT_DEADLINE_SECONDS,
+            )?,
+            statement_deadline: seconds(
+                &mut properties,
+                "statement_deadline_seconds",
+                STATEMENT_DEADLINE_SECONDS,
+            )?,
+            unrepresentable: one_of(
+                &mut properties,
+                "unrepresentable",
+                Unrepresentable::Error,
+                "error, null",
+            )?,
+            arrays_as_lists: properties.parsed("arrays_as_lists", true)?,
+            pushdown: properties.parsed("pushdown", true)?,
+        };
+        if configuration.connections_max == 0 {
+            return Err(properties.wrong("property \"connections_max\" must be at least 1"));
+        }
+        if configuration.tls_ca.is_some() && configuration.tls != TlsMode::Verify {
+            return Err(properties.wrong("property \"tls_ca\" needs tls = verify"));
+        }
+        properties.finish()?;
+        Ok(configuration)
+    }
+
+    /// Whether the schema exists for the engine.
+    pub(super) fn shows_schema(&self, schema: &str) -> bool {
+        match &self.schemas {
+            None => true,
+            Some(shown) => shown.iter().any(|name| name == schema),
+        }
+    }
+
+    /// Names the source in messages: catalog and address, nothing secret.
+    pub(super) fn display_name(&self) -> String {
+        format!("catalog \"{}\" (PostgreSQL at {}:{})", self.catalog, self.host, self.port)
+    }
+}
+
+fn one_of<T: FromStr>(
+    properties: &mut Properties,
+    key: &str,
+    default: T,
+    allowed: &str,
+) -> Result<T> {
+    let Some(text) = properties.optional(key) else { return Ok(default) };
+    text.parse()
+        .map_err(|_other| properties.wrong(format!("property \"{key}\" must be one of {allowed}")))
+}
+
+fn seconds(properties: &mut Properties, key: &str, default: u64) -> Result<Duration> {
+    let seconds = properties.parsed(key, default)?;
+    if seconds == 0 || seconds > i32::MAX.unsigned_abs().into() {
+        return Err(properties.wrong(format!("property \"{key}\" must be at least 1")));
+    }
+    Ok(Duration::from_secs(seconds))
+}

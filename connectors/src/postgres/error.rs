@@ -1,0 +1,61 @@
+//! What the driver reports, in our words: who has to act, and never a secret.
+
+use meshwork_engine::Error;
+use tokio_postgres::error::SqlState;
+
+use super::configuration::Configuration;
+
+/// Returns the error of a statement or of the connection that carried it.
+pub(super) fn of_statement(configuration: &Configuration, error: &tokio_postgres::Error) -> Error {
+    let source = configuration.display_name();
+    let Some(reported) = error.as_db_error() else {
+        let lost = Error::source("SOURCE_UNAVAILABLE", format!("{source} closed the connection"));
+        return lost.caused_by(error).retryable();
+    };
+    let code = reported.code();
+    let said = reported.message();
+    if code.code().starts_with("28") {
+        return Error::source("SOURCE_AUTHENTICATION", format!("{source} refused the user: {said}"))
+            .with_hint("Check the catalog's user, password and database, and the server's pg_hba.");
+    }
+    if *code == SqlState::TOO_MANY_CONNECTIONS {
+        let full = format!("{source} takes no more connections: {said}");
+        return Error::resources("SOURCE_CONNECTIONS_EXHAUSTED", full)
+            .with_hint("Lower connections_max of the catalog, or raise it on the server.");
+    }
+    if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        return Error::source("SOURCE_PERMISSION_DENIED", format!("{source}: {said}"));
+    }
+    if *code == SqlState::QUERY_CANCELED {
+        return Error::source("SOURCE_DEADLINE_EXCEEDED", format!("{source}: {said}"))
+            .with_hint("Raise statement_deadline_seconds of the catalog if it may take longer.");
+    }
+    let failed = Error::source(
+        "SOURCE_QUERY_FAILED",
+        format!("{source} failed: {said} (SQLSTATE {})", code.code()),
+    );
+    // Classes that pass: shutdown, serialization, and a snapshot whose holder went away.
+    let passes = ["57P", "40", "22023", "08"].iter().any(|class| code.code().starts_with(class));
+    if passes { failed.retryable() } else { failed }
+}
+
+/// Returns the error of an attempt to connect.
+pub(super) fn of_connect(configuration: &Configuration, error: &tokio_postgres::Error) -> Error {
+    if error.as_db_error().is_some() {
+        return of_statement(configuration, error);
+    }
+    if error.to_string().contains("password") {
+        let refused = format!("{} asks for a password", configuration.display_name());
+        return Error::source("SOURCE_AUTHENTICATION", refused).caused_by(error);
+    }
+    unavailable(configuration).caused_by(error)
+}
+
+/// The error for a server that does not answer.
+pub(super) fn unavailable(configuration: &Configuration) -> Error {
+    Error::source(
+        "SOURCE_UNAVAILABLE",
+        format!("{} could not be reached", configuration.display_name()),
+    )
+    .with_hint("Check that it runs and that this node may connect to it.")
+}

@@ -1,0 +1,150 @@
+//! PostgreSQL: rows by binary `COPY`, straight into Arrow, over several connections under one snapshot.
+//!
+//! ```text
+//! configuration   the properties of a catalog
+//! connection      one server session: TLS, pinned settings, budget, deadlines, cancellation
+//! snapshot        one transaction per query and catalog: looks up tables, exports what all splits read
+//! listing         schemas and tables
+//! columns         the columns of a table and how each arrives (types)
+//! pushdown        which conditions mean the same on both sides; how they are written
+//! splits          cuts a table into ranges of pages
+//! reader          one split: COPY stream -> decode -> batches
+//! ```
+//! Nothing here sends a statement that writes, and no value reaches a statement but through the dialect.
+
+mod columns;
+mod configuration;
+mod connection;
+mod decode;
+mod error;
+mod listing;
+mod numeric;
+mod pushdown;
+mod reader;
+mod snapshot;
+mod splits;
+mod tls;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SendableRecordBatchStream;
+use meshwork_engine::catalog::Properties;
+use meshwork_engine::connector::{
+    Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
+};
+use meshwork_engine::remote::{RemoteScan, RemoteTable};
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::{Error, Result};
+
+use self::configuration::Configuration;
+use self::connection::Server;
+use self::snapshot::Snapshot;
+use crate::relational::negotiate;
+
+/// Returns the connector of one catalog; does no I/O.
+pub(crate) fn make(properties: Properties) -> Result<Arc<dyn Connector>> {
+    let server = Arc::new(Server::new(Configuration::read(properties)?));
+    let source = Arc::new(PostgresSource { server: Arc::clone(&server) });
+    Ok(Arc::new(PostgresConnector { server, source }))
+}
+
+/// One catalog of kind `postgres`.
+#[derive(Debug)]
+struct PostgresConnector {
+    server: Arc<Server>,
+    source: Arc<PostgresSource>,
+}
+
+#[async_trait]
+impl Connector for PostgresConnector {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn schema_names(&self) -> Result<Vec<String>> {
+        listing::schema_names(&self.server).await
+    }
+
+    async fn tables(&self, schema: &str) -> Result<Vec<TableEntry>> {
+        listing::tables(&self.server, schema).await
+    }
+
+    async fn table(
+        &self,
+        schema: &str,
+        table: &str,
+        version: ReadVersion,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        if version != ReadVersion::Committed {
+            return Err(Error::not_supported(format!(
+                "reading version {version} of a table in a catalog of kind postgres"
+            )));
+        }
+        if !self.server.configuration.shows_schema(schema) {
+            return Ok(None);
+        }
+        let snapshot = Snapshot::of_query(&self.server, scope).await?;
+        let Some(columns) = columns::of_table(&self.server, &snapshot, schema, table).await? else {
+            return Ok(None);
+        };
+        let whole = RemoteScan::whole(&self.server.configuration.catalog, schema, table, columns);
+        let source = Arc::clone(&self.source) as Arc<dyn RowSource>;
+        Ok(Some(Arc::new(RemoteTable::new(whole, source, Arc::clone(scope)))))
+    }
+
+    fn row_source(&self) -> Option<Arc<dyn RowSource>> {
+        Some(Arc::clone(&self.source) as Arc<dyn RowSource>)
+    }
+}
+
+/// Reads the tables of one catalog.
+#[derive(Debug)]
+struct PostgresSource {
+    server: Arc<Server>,
+}
+
+#[async_trait]
+impl RowSource for PostgresSource {
+    fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
+        if !self.server.configuration.pushdown {
+            return Outcome::Refused("pushdown is switched off for this catalog".to_owned());
+        }
+        match offer {
+            Pushdown::Filter(predicate) => {
+                negotiate::filter(&pushdown::Postgres, scan, predicate, &pushdown::rule)
+            }
+            Pushdown::Limit(_rows) => negotiate::limit(scan, &pushdown::rule),
+        }
+    }
+
+    async fn splits(
+        &self,
+        scan: RemoteScan,
+        scope: &Arc<QueryScope>,
+        settings: &QuerySettings,
+    ) -> Result<(RemoteScan, Vec<Split>)> {
+        let snapshot = Snapshot::of_query(&self.server, scope).await?;
+        splits::cut(&self.server, &snapshot, scan, settings).await
+    }
+
+    fn open(
+        &self,
+        scan: &RemoteScan,
+        split: &Split,
+        settings: &QuerySettings,
+    ) -> Result<SendableRecordBatchStream> {
+        reader::open(&self.server, scan, split, settings)
+    }
+
+    fn describe(&self, scan: &RemoteScan, split: &Split) -> String {
+        match splits::statement(scan, split) {
+            Ok(statement) => statement,
+            Err(error) => format!("no statement: {error}"),
+        }
+    }
+}

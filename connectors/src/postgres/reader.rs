@@ -1,0 +1,83 @@
+//! Reads one split: opens a session on the scan's snapshot, runs one `COPY`, decodes it as it comes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use meshwork_engine::Result;
+use meshwork_engine::connector::Split;
+use meshwork_engine::environment::within;
+use meshwork_engine::remote::RemoteScan;
+use meshwork_engine::settings::QuerySettings;
+use tokio_postgres::CopyOutStream;
+
+use super::connection::{Connection, Purpose, Server};
+use super::decode::Decoder;
+use super::{error, splits};
+
+/// Returns the rows of a split. Nothing is opened before the stream is polled; dropping it cancels.
+pub(super) fn open(
+    server: &Arc<Server>,
+    scan: &RemoteScan,
+    split: &Split,
+    settings: &QuerySettings,
+) -> Result<SendableRecordBatchStream> {
+    let shared = splits::shared(scan)?;
+    let select = splits::statement(scan, split)?;
+    let decoder = Decoder::new(scan, settings.batch_size)?;
+    let server = Arc::clone(server);
+    let query_id = settings.query_id.clone();
+    let begin = async move {
+        let purpose = Purpose::Scan(&shared.scan);
+        let mut connection = server.connect(purpose, &query_id, Some(&shared.snapshot)).await?;
+        let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
+        let rows = Box::pin(connection.copy_out(&server, &copy).await?);
+        let reading = Reading { rows: Some(rows), connection, decoder, server };
+        Ok::<_, DataFusionError>(stream::try_unfold(reading, Reading::next))
+    };
+    let batches = stream::once(begin.boxed()).try_flatten();
+    Ok(Box::pin(RecordBatchStreamAdapter::new(scan.output_schema(), batches)))
+}
+
+/// A running `COPY`.
+struct Reading {
+    /// `None` once it has ended.
+    rows: Option<Pin<Box<CopyOutStream>>>,
+    connection: Connection,
+    decoder: Decoder,
+    server: Arc<Server>,
+}
+
+impl Reading {
+    /// Returns the next batch and what goes on behind it.
+    async fn next(mut self) -> Result<Option<(RecordBatch, Self)>, DataFusionError> {
+        while let Some(rows) = &mut self.rows
+            && !self.decoder.is_full()
+        {
+            // Nearly always the next row is here already; a deadline for each would cost more than the row.
+            let next = match rows.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    let deadline = self.server.configuration.statement_deadline;
+                    within(deadline, "waiting for rows of the source", rows.next()).await?
+                }
+            };
+            match next {
+                Some(Ok(piece)) => self.decoder.push(&piece)?,
+                Some(Err(e)) => {
+                    return Err(error::of_statement(&self.server.configuration, &e).into());
+                }
+                None => {
+                    self.decoder.end()?;
+                    self.connection.finished();
+                    self.rows = None;
+                }
+            }
+        }
+        Ok(self.decoder.take()?.map(|batch| (batch, self)))
+    }
+}
