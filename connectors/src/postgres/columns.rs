@@ -134,7 +134,8 @@ fn column(
         is_deterministic: get(row, 6)?,
         orders_bytes: snapshot.stores_utf8
             && (get::<Option<bool>>(row, 8)?.unwrap_or(false)
-                || (get::<Option<bool>>(row, 7)?.unwrap_or(false) && snapshot.database_orders_bytes)),
+                || (get::<Option<bool>>(row, 7)?.unwrap_or(false)
+                    && snapshot.database_orders_bytes)),
         stores_utf8: snapshot.stores_utf8,
     };
     let meaning = meaning(&base_type, &wire, as_text, collation);

@@ -88,9 +88,9 @@ pub(super) struct Configuration {
 impl Configuration {
     /// Takes the properties; refuses those that do not exist.
     pub(super) fn read(mut properties: Properties) -> Result<Self> {
-        let schemas = properties.optional("schemas").map(|names| {
-            names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
-        });
+        let schemas = properties
+            .optional("schemas")
+            .map(|names| names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>());
         let configuration = Self {
             catalog: properties.catalog().to_owned(),
             host: properties.required("host")?,
@@ -99,7 +99,12 @@ impl Configuration {
             user: properties.required("user")?,
             password: properties.secret("password"),
             schemas,
-            tls: one_of(&mut properties, "tls", TlsMode::Prefer, "disable, prefer, require, verify")?,
+            tls: one_of(
+                &mut properties,
+                "tls",
+                TlsMode::Prefer,
+                "disable, prefer, require, verify",
+            )?,
             tls_ca: properties.optional("tls_ca").map(PathBuf::from),
             connections_max: properties.parsed("connections_max", CONNECTIONS_MAX)?,
             connect_deadline: seconds(

@@ -144,8 +144,11 @@ impl Server {
         let deadline = self.configuration.statement_deadline;
         let exhausted = |_late| {
             let name = self.configuration.display_name();
-            Error::resources("SOURCE_CONNECTIONS_EXHAUSTED", format!("{name}: no connection was free"))
-                .with_hint("Raise connections_max of the catalog, or run fewer queries at once.")
+            Error::resources(
+                "SOURCE_CONNECTIONS_EXHAUSTED",
+                format!("{name}: no connection was free"),
+            )
+            .with_hint("Raise connections_max of the catalog, or run fewer queries at once.")
         };
         let closed = |_closed| Error::internal("a budget of connections was closed");
         match purpose {
@@ -262,9 +265,13 @@ impl Connection {
     ) -> Result<CopyOutStream> {
         let configuration = &server.configuration;
         self.is_running = true;
-        within(configuration.statement_deadline, "waiting for the source", self.client.copy_out(statement))
-            .await?
-            .map_err(|e| error::of_statement(configuration, &e))
+        within(
+            configuration.statement_deadline,
+            "waiting for the source",
+            self.client.copy_out(statement),
+        )
+        .await?
+        .map_err(|e| error::of_statement(configuration, &e))
     }
 
     /// Says that the statement has ended.
@@ -279,7 +286,8 @@ impl Drop for Connection {
         let (cancel, tls, is_running) = (self.cancel.clone(), self.tls.clone(), self.is_running);
         let close = async move {
             if is_running {
-                let cancelled = within(CANCEL_DEADLINE, "cancelling", cancel.cancel_query(tls)).await;
+                let cancelled =
+                    within(CANCEL_DEADLINE, "cancelling", cancel.cancel_query(tls)).await;
                 if !matches!(cancelled, Ok(Ok(()))) {
                     tracing::warn!("a statement at PostgreSQL could not be cancelled, only left");
                 }

@@ -15,8 +15,11 @@ pub(super) fn of_statement(configuration: &Configuration, error: &tokio_postgres
     let code = reported.code();
     let said = reported.message();
     if code.code().starts_with("28") {
-        return Error::source("SOURCE_AUTHENTICATION", format!("{source} refused the user: {said}"))
-            .with_hint("Check the catalog's user, password and database, and the server's pg_hba.");
+        return Error::source(
+            "SOURCE_AUTHENTICATION",
+            format!("{source} refused the user: {said}"),
+        )
+        .with_hint("Check the catalog's user, password and database, and the server's pg_hba.");
     }
     if *code == SqlState::TOO_MANY_CONNECTIONS {
         let full = format!("{source} takes no more connections: {said}");

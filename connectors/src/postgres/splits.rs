@@ -129,10 +129,7 @@ fn ranges(bytes: i64, page_bytes: i64, n_max: usize) -> Vec<Pages> {
     let bound = |index: u32| u64::from(n_pages) * u64::from(index) / u64::from(n);
     let bound = |index: u32| u32::try_from(bound(index)).unwrap_or(u32::MAX);
     (0..n)
-        .map(|index| Pages {
-            from: bound(index),
-            to: (index + 1 < n).then(|| bound(index + 1)),
-        })
+        .map(|index| Pages { from: bound(index), to: (index + 1 < n).then(|| bound(index + 1)) })
         .collect()
 }
 

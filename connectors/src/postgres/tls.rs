@@ -28,16 +28,17 @@ pub(super) fn connector(configuration: &Configuration) -> Result<MakeRustlsConne
                 let file = path.display();
                 Error::user(
                     "CATALOG_CONFIGURATION",
-                    format!("catalog \"{}\": tls_ca \"{file}\" is unreadable", configuration.catalog),
+                    format!(
+                        "catalog \"{}\": tls_ca \"{file}\" is unreadable",
+                        configuration.catalog
+                    ),
                 )
                 .caused_by(error)
             };
             let mut roots = RootCertStore::empty();
             let certificates = CertificateDer::pem_file_iter(path).map_err(|e| unreadable(&e))?;
             for certificate in certificates {
-                roots
-                    .add(certificate.map_err(|e| unreadable(&e))?)
-                    .map_err(|e| unreadable(&e))?;
+                roots.add(certificate.map_err(|e| unreadable(&e))?).map_err(|e| unreadable(&e))?;
             }
             let builder = builder()?.with_root_certificates(roots);
             Ok(MakeRustlsConnect::new(builder.with_no_client_auth()))

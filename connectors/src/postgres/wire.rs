@@ -479,10 +479,7 @@ mod tests {
         assert_eq!(numeric(modifier(5, -2)), decimal(7, 0));
         assert_eq!(numeric(modifier(3, 5)), decimal(5, 5));
         assert_eq!(numeric(modifier(38, 10)), decimal(38, 10));
-        assert_eq!(
-            numeric(modifier(50, 20)),
-            Some(Wire::Decimal256 { precision: 50, scale: 20 })
-        );
+        assert_eq!(numeric(modifier(50, 20)), Some(Wire::Decimal256 { precision: 50, scale: 20 }));
         assert_eq!(numeric(modifier(77, 0)), None);
         assert_eq!(numeric(modifier(1000, 1000)), None);
         assert_eq!(numeric(-1), None);
