@@ -11,6 +11,7 @@ pub mod connector;
 pub mod environment;
 pub mod error;
 pub mod node;
+pub mod functions;
 pub mod remote;
 pub mod scope;
 pub mod settings;

@@ -1,0 +1,53 @@
+//! SQL semantics of our own, on top of DataFusion's functions: whole numbers never wrap.
+//!
+//! DataFusion computes integer `+ - *`, unary minus and `sum` modulo two to the width of the type. Here they
+//! are errors with the code `NUMERIC_OVERFLOW`. Coordinator and workers must [`register`] the same functions,
+//! because plans name them. Nothing here may change a result that fits its type, nor a column's name.
+//!
+//! ```text
+//! a + 1            type_coercion          CAST(a AS Int64) + 1
+//!                  check_overflow         checked_add(CAST(a AS Int64), 1)      overflow.rs, arithmetic.rs
+//! sum(a)           by name in registry    our sum, exact in 128 bits            sum.rs, accumulate.rs
+//! ```
+//!
+//! Division and modulo by zero, `abs` and `CAST` are errors in DataFusion already; the tests hold it to that.
+//! Not covered: arithmetic in arguments of table functions, which DataFusion folds before any rule runs.
+
+mod accumulate;
+mod arithmetic;
+mod overflow;
+mod sum;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::optimizer::AnalyzerRule;
+
+pub use arithmetic::plain_operator;
+pub use overflow::with_plain_operators;
+
+use arithmetic::checked_functions;
+use overflow::CheckOverflow;
+use sum::ExactSum;
+
+/// Returns the builder with our functions and rules in it; call it after `with_default_features`, which would
+/// put DataFusion's `sum` back. Calling it again changes nothing.
+pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    builder.scalar_functions().get_or_insert_default().extend(checked_functions());
+    let sum = Arc::new(AggregateUDF::new_from_impl(ExactSum::default()));
+    builder.aggregate_functions().get_or_insert_default().push(sum);
+    if has_rule(&mut builder) {
+        return builder;
+    }
+    builder.with_analyzer_rule(Arc::new(CheckOverflow))
+}
+
+/// Whether the rule is in the builder, as an addition or with the analyzer of an earlier session.
+fn has_rule(builder: &mut SessionStateBuilder) -> bool {
+    let ours = |rule: &Arc<dyn AnalyzerRule + Send + Sync>| rule.name() == CheckOverflow::NAME;
+    let added = builder.analyzer_rules().as_ref().is_some_and(|rules| rules.iter().any(ours));
+    added || builder.analyzer().as_ref().is_some_and(|analyzer| analyzer.rules.iter().any(ours))
+}

@@ -1,0 +1,480 @@
+//! What SQL users see of our functions, and that nothing else changed: DataFusion itself is the oracle.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, Decimal128Array, DurationSecondArray, Float64Array, Int8Array, Int32Array,
+    Int64Array, RecordBatch, UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::common::{DataFusionError, ParamValues, ScalarValue, TableReference};
+use datafusion::datasource::MemTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_plan::{collect, displayable};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_proto::bytes::{physical_plan_from_bytes, physical_plan_to_bytes};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::{register, with_plain_operators};
+use crate::{Error, ErrorKind};
+
+const GREATEST: i64 = i64::MAX;
+const LEAST: i64 = i64::MIN;
+
+#[tokio::test]
+async fn integer_operators_fail_where_they_would_wrap() {
+    let ours = ours();
+    for sql in [
+        // Constants.
+        "SELECT 9223372036854775807 + 1",
+        "SELECT -9223372036854775808 - 1",
+        "SELECT 9223372036854775807 * 2",
+        "SELECT x + 1 FROM (SELECT 9223372036854775807 AS x)",
+        "SELECT * FROM (VALUES (9223372036854775807 + 1))",
+        // Columns of every width.
+        "SELECT greatest_one + 1 FROM edge",
+        "SELECT least_one - 1 FROM edge",
+        "SELECT greatest_one * greatest_one FROM edge",
+        "SELECT -least_one FROM edge",
+        "SELECT -least_tiny FROM edge",
+        "SELECT int_one + int_one FROM edge",
+        "SELECT least_tiny + least_tiny FROM edge",
+        "SELECT unsigned_one - unsigned_two FROM edge",
+        "SELECT max(greatest_one) + 1 FROM edge",
+        // Every place for an expression.
+        "SELECT 1 FROM edge WHERE greatest_one + 1 > 0",
+        "SELECT count(*) FROM edge GROUP BY greatest_one + 1",
+        "SELECT max(greatest_one + 1) FROM edge",
+        "SELECT g, count(*) FROM t GROUP BY g HAVING max(a) * 9223372036854775807 > 0",
+        "SELECT a FROM t ORDER BY a * 9223372036854775807",
+        "SELECT sum(a) OVER (ORDER BY a * 9223372036854775807) FROM t",
+        "SELECT 1 FROM t JOIN edge ON t.a + edge.greatest_one = edge.least_one",
+        "SELECT 1 FROM t JOIN edge ON t.a + edge.greatest_one > t.g + edge.int_one",
+        "SELECT 1 FROM t WHERE a IN (SELECT greatest_one + 3 FROM edge)",
+        "SELECT (SELECT greatest_one + 3 FROM edge) FROM t",
+        "SELECT 1 FROM t WHERE EXISTS (SELECT 1 FROM edge WHERE greatest_one + t.a > 0)",
+        "SELECT CASE WHEN a > 0 THEN a * 9223372036854775807 END FROM t",
+        "SELECT abs(greatest_one + 1) FROM edge",
+        "SELECT CAST(greatest_one + 1 AS DOUBLE) FROM edge",
+        "WITH RECURSIVE n AS (SELECT 4611686018427387904 AS x UNION ALL SELECT x * 2 FROM n \
+         WHERE x > 0) SELECT * FROM n",
+    ] {
+        overflows(&ours, sql).await;
+    }
+}
+
+#[tokio::test]
+async fn lambdas_are_checked() {
+    let ours = ours();
+    run(&ours, "SET datafusion.sql_parser.dialect = 'duckdb'").await.unwrap();
+    run(&ours, "SELECT array_transform([1, 2], x -> x + 1)").await.unwrap();
+    overflows(&ours, "SELECT array_transform([1, 9223372036854775807], x -> x + 1)").await;
+}
+
+#[tokio::test]
+async fn a_sum_fails_exactly_when_its_value_does_not_fit() {
+    let ours = ours();
+    for sql in [
+        "SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS v(x)",
+        "SELECT sum(x) FROM (VALUES (-9223372036854775808), (-1)) AS v(x)",
+        "SELECT g, sum(big) FROM wide GROUP BY g",
+        "SELECT sum(big) FILTER (WHERE g = 1) FROM wide",
+        "SELECT g, sum(big) FILTER (WHERE g = 1) FROM wide GROUP BY g",
+        "SELECT sum(DISTINCT big) FROM wide WHERE big > 0",
+        "SELECT g, sum(DISTINCT big), count(DISTINCT id) FROM wide WHERE big > 0 GROUP BY g",
+        "SELECT sum(big) OVER (ORDER BY id) FROM wide",
+        "SELECT sum(big) OVER (ORDER BY id ROWS 1 PRECEDING) FROM wide",
+        "SELECT sum(DISTINCT big) OVER (ORDER BY id ROWS 1 PRECEDING) FROM wide",
+        "SELECT sum(big) OVER (PARTITION BY g) FROM wide",
+        "SELECT sum(unsigned) FROM wide",
+        "SELECT sum(decimal) FROM wide",
+        "SELECT g, sum(decimal) FROM wide GROUP BY g",
+        "SELECT sum(duration) FROM wide",
+        "SELECT 1 FROM wide GROUP BY g HAVING sum(big) > 0",
+        "SELECT sum(big) FROM wide GROUP BY GROUPING SETS ((g), ())",
+    ] {
+        overflows(&ours, sql).await;
+    }
+    // Partial sums leave the type, the result does not; frames that overflow are not asked for.
+    for (sql, expected) in [
+        ("SELECT sum(big) FROM wide WHERE g = 0", "9223372036854775807"),
+        ("SELECT sum(big) FROM wide WHERE g = 0 GROUP BY g", "9223372036854775807"),
+        ("SELECT sum(DISTINCT big) FROM wide WHERE g = 0", "0"),
+        ("SELECT sum(decimal) FROM wide WHERE g = 0", "99999999999999999999999999999999999999"),
+        (
+            "SELECT sum(big) OVER (ORDER BY id ROWS BETWEEN CURRENT ROW AND CURRENT ROW) AS s \
+             FROM wide WHERE id = 1",
+            "9223372036854775807",
+        ),
+    ] {
+        let text = shown(&ours, sql).await.unwrap();
+        assert!(text.contains(&format!("| {expected} ")), "{sql}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_fits_is_as_datafusion_gives_it_and_named_the_same() {
+    let (ours, plain) = (ours(), plain());
+    for sql in [
+        "SELECT a + 1, a - 1, a * 2, -a, a + g, g * g, -(a + g) * 2, (a + g) / 2, a % 3 FROM t",
+        "SELECT a + 1.5, a * 1.5e0, a + NULL, NULL - a, -1.5, +a, a / 2 FROM t",
+        "SELECT a + d, d * 2, d - d, g + t.a FROM t",
+        "SELECT DATE '2024-01-01' + INTERVAL '1 day', DATE '2024-01-05' - DATE '2024-01-01'",
+        "SELECT a + 1 AS b, count(*) FROM t GROUP BY a + 1 HAVING sum(a + 1) > 0 ORDER BY a + 1",
+        "SELECT sum(a + 1), sum(a) + 1, avg(a * 2), min(-a), sum(d), sum(DISTINCT g) FROM t",
+        "SELECT g, sum(a), sum(a) FILTER (WHERE a > 3), sum(DISTINCT a), sum(g), sum(f), sum(d) \
+         FROM t GROUP BY g ORDER BY g",
+        "SELECT g, sum(n) FROM t GROUP BY g ORDER BY g",
+        "SELECT sum(n), sum(n) FILTER (WHERE false), sum(a) FILTER (WHERE n IS NULL) FROM t",
+        "SELECT a, sum(a) OVER (ORDER BY a), sum(n) OVER (ORDER BY a ROWS 2 PRECEDING), \
+         sum(DISTINCT g) OVER (ORDER BY a ROWS 2 PRECEDING), sum(d) OVER (ORDER BY a ROWS BETWEEN \
+         1 PRECEDING AND 1 FOLLOWING), sum(f) OVER (ORDER BY a ROWS 1 PRECEDING) FROM t ORDER BY a",
+        "SELECT x.a + y.a FROM t x JOIN t y ON x.a + 1 = y.a ORDER BY 1",
+        "SELECT a FROM t WHERE a * 2 > 4 AND a + g < 100 ORDER BY -a",
+        "SELECT 9223372036854775806 + 1, -9223372036854775808, -9223372036854775807 - 1",
+        "SELECT arrow_typeof(int_one + 1), arrow_typeof(least_tiny * least_tiny) FROM edge \
+         WHERE false",
+        "SELECT -9223372036854775808 % -1, 9223372036854775808, 7 / 2, -7 % 3",
+        "SELECT sum(INTERVAL '1 day'), avg(a), avg(g) FROM t",
+        "SELECT CASE WHEN a > 100 THEN a * 9223372036854775807 ELSE 0 END FROM t",
+        "SELECT a * 9223372036854775807 FROM t WHERE a = 0",
+        "SELECT 1 FROM t WHERE false AND a * 9223372036854775807 > 0",
+    ] {
+        let expected = shown(&plain, sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        let given = shown(&ours, sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        assert_eq!(given, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn other_integer_edges_are_errors_too() {
+    let ours = ours();
+    for (sql, code) in [
+        ("SELECT a / 0 FROM t", "DIVISION_BY_ZERO"),
+        ("SELECT a % 0 FROM t", "DIVISION_BY_ZERO"),
+        ("SELECT 1 / 0", "DIVISION_BY_ZERO"),
+        ("SELECT least_one / -1 FROM edge", "NUMERIC_OVERFLOW"),
+        ("SELECT -9223372036854775808 / -1", "NUMERIC_OVERFLOW"),
+        ("SELECT CAST(greatest_one AS INT) FROM edge", "INVALID_CAST"),
+        ("SELECT CAST(1e30 AS BIGINT)", "INVALID_CAST"),
+        ("SELECT CAST(-1 AS BIGINT UNSIGNED)", "INVALID_CAST"),
+    ] {
+        let error = run(&ours, sql).await.expect_err(sql);
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::User, code), "{sql}: {error}");
+    }
+    let error = run(&ours, "SELECT abs(least_one) FROM edge").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::User, "{error}");
+}
+
+#[tokio::test]
+async fn views_and_parameters_are_checked() {
+    let ours = ours();
+    run(&ours, "CREATE VIEW sums AS SELECT a + 9223372036854775800 AS x FROM t").await.unwrap();
+    overflows(&ours, "SELECT * FROM sums").await;
+    overflows(&ours, "SELECT count(x) FROM sums WHERE x > 0").await;
+    run(&ours, "PREPARE typed(BIGINT) AS SELECT a + $1 FROM t").await.unwrap();
+    overflows(&ours, "EXECUTE typed(9223372036854775807)").await;
+    run(&ours, "EXECUTE typed(1)").await.unwrap();
+    run(&ours, "PREPARE inferred AS SELECT a * $1 FROM t").await.unwrap();
+    overflows(&ours, "EXECUTE inferred(9223372036854775807)").await;
+    for sql in ["SELECT $1 + 1", "SELECT $1 * $1", "SELECT -($1 - 1) - 3", "SELECT a + $1 FROM t"] {
+        // Also when the plan was optimized before the value came.
+        let state = ours.state();
+        let plan = state.create_logical_plan(sql).await.unwrap();
+        let early = state.optimize(&plan).unwrap();
+        for plan in [plan, early] {
+            let value = ParamValues::List(vec![ScalarValue::Int64(Some(GREATEST)).into()]);
+            let plan = plan.with_param_values(value).unwrap();
+            let error = match ours.execute_logical_plan(plan).await {
+                Ok(frame) => frame.collect().await.expect_err(sql),
+                Err(error) => error,
+            };
+            let error = Error::from(error);
+            assert_eq!(error.code, "NUMERIC_OVERFLOW", "{sql}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn operators_agree_with_128_bits() {
+    let seed: u64 = 20_240_611;
+    let mut random = StdRng::seed_from_u64(seed);
+    let ours = ours();
+    for _ in 0..300 {
+        let (left, right) = (edge_value(&mut random), edge_value(&mut random));
+        let (wide_left, wide_right) = (i128::from(left), i128::from(right));
+        let batch = one_row(left, right);
+        ours.deregister_table("pair").unwrap();
+        ours.register_batch("pair", batch).unwrap();
+        for (expression, exact) in [
+            ("x + y", wide_left + wide_right),
+            ("x - y", wide_left - wide_right),
+            ("x * y", wide_left * wide_right),
+            ("-x", -wide_left),
+        ] {
+            let given = run(&ours, &format!("SELECT {expression} AS z FROM pair")).await;
+            let context = format!("{expression} with x={left}, y={right}, seed {seed}");
+            match i64::try_from(exact) {
+                Ok(exact) => assert_eq!(only_integer(&given.unwrap()), Some(exact), "{context}"),
+                Err(_) => assert_eq!(given.expect_err(&context).code, "NUMERIC_OVERFLOW"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn sums_agree_with_128_bits() {
+    let seed: u64 = 7;
+    let mut random = StdRng::seed_from_u64(seed);
+    for round in 0..60 {
+        let ours = ours();
+        let n_rows = random.random_range(1..400);
+        let rows: Vec<(i64, Option<i64>)> = (0..n_rows)
+            .map(|_| {
+                let value = random.random_bool(0.8).then(|| edge_value(&mut random));
+                (random.random_range(0..5), value)
+            })
+            .collect();
+        register_rows(&ours, &rows);
+        for group in 0..5 {
+            let mut values = rows.iter().filter(|(g, _)| *g == group).filter_map(|(_, v)| *v);
+            let exact = values.clone().map(i128::from).sum::<i128>();
+            let empty = values.next().is_none();
+            for sql in [
+                format!("SELECT sum(v) FROM rows WHERE g = {group}"),
+                format!("SELECT sum(v) FILTER (WHERE g = {group}) FROM rows"),
+                format!("SELECT sum(v) FROM rows WHERE g IN ({group}, 99) GROUP BY g"),
+            ] {
+                let given = run(&ours, &sql).await;
+                let context = format!("{sql}, seed {seed}, round {round}");
+                match i64::try_from(exact) {
+                    Ok(exact) => {
+                        let expected = (!empty).then_some(exact);
+                        assert_eq!(only_integer(&given.unwrap()), expected, "{context}");
+                    }
+                    Err(_) => assert_eq!(given.expect_err(&context).code, "NUMERIC_OVERFLOW"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn plans_survive_the_trip_to_a_node_with_the_same_functions() {
+    let (here, there) = (ours(), ours());
+    for (sql, fits) in [
+        ("SELECT g, sum(a + 1), sum(DISTINCT a) FROM t WHERE -a < 0 GROUP BY g ORDER BY g", true),
+        ("SELECT sum(a) OVER (ORDER BY a ROWS 1 PRECEDING) * 2 AS s FROM t ORDER BY s", true),
+        ("SELECT g, sum(big) FROM wide GROUP BY g", false),
+        ("SELECT greatest_one * 2 FROM edge", false),
+    ] {
+        let state = here.state();
+        let plan = state.create_logical_plan(sql).await.unwrap();
+        let plan = state.create_physical_plan(&plan).await.unwrap();
+        let bytes = physical_plan_to_bytes(Arc::clone(&plan)).unwrap();
+        let decoded = physical_plan_from_bytes(&bytes, there.task_ctx().as_ref()).unwrap();
+        let text = |plan: &Arc<_>| displayable(Arc::as_ref(plan)).indent(false).to_string();
+        assert_eq!(text(&decoded), text(&plan), "{sql}");
+        let first = collect(plan, here.task_ctx()).await;
+        let second = collect(decoded, there.task_ctx()).await;
+        if fits {
+            assert_eq!(pretty(&first.unwrap()), pretty(&second.unwrap()), "{sql}");
+        } else {
+            assert_eq!(Error::from(first.unwrap_err()).code, "NUMERIC_OVERFLOW", "{sql}");
+            assert_eq!(Error::from(second.unwrap_err()).code, "NUMERIC_OVERFLOW", "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plan_for_readers_has_the_operators_that_were_written() {
+    let (ours, plain) = (ours(), plain());
+    for sql in [
+        "SELECT a + 1, -(a * g) FROM t WHERE a - g > 0",
+        "SELECT g * 2, sum(a + 1) FROM t GROUP BY g * 2",
+    ] {
+        let state = ours.state();
+        let plan = state.optimize(&state.create_logical_plan(sql).await.unwrap()).unwrap();
+        assert!(plan.display_indent().to_string().contains("checked_"), "{sql}");
+        let readable = with_plain_operators(plan).unwrap().display_indent().to_string();
+        let state = plain.state();
+        let expected = state.optimize(&state.create_logical_plan(sql).await.unwrap()).unwrap();
+        assert_eq!(readable, expected.display_indent().to_string(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn comparisons_stay_plain_and_registering_twice_changes_nothing() {
+    let builder = register(register(SessionStateBuilder::new().with_default_features()));
+    let state = register(SessionStateBuilder::new_from_existing(builder.build())).build();
+    let rules = state.analyzer().rules.iter().filter(|rule| rule.name() == "check_overflow");
+    assert_eq!(rules.count(), 1);
+    let context = SessionContext::new_with_state(state);
+    context.register_batch("t", numbers()).unwrap();
+    let sql = "SELECT a FROM t WHERE a > 1 AND g = 2 AND a IN (4, 5) AND n IS NULL";
+    let state = context.state();
+    let plan = state.optimize(&state.create_logical_plan(sql).await.unwrap()).unwrap();
+    assert!(!plan.display_indent().to_string().contains("checked_"));
+}
+
+#[tokio::test]
+async fn the_error_says_what_overflowed_and_no_values() {
+    let error = run(&ours(), "SELECT int_one + int_one FROM edge").await.unwrap_err();
+    assert_eq!(error.message, "addition overflowed type INTEGER");
+    let error = run(&ours(), "SELECT sum(decimal) FROM wide").await.unwrap_err();
+    assert_eq!(error.message, "sum overflowed type DECIMAL(38, 0)");
+}
+
+fn ours() -> SessionContext {
+    context(register)
+}
+
+fn plain() -> SessionContext {
+    context(|builder| builder)
+}
+
+fn context(change: impl Fn(SessionStateBuilder) -> SessionStateBuilder) -> SessionContext {
+    // Small batches and several partitions: partial states, merges and spilled groups are all met.
+    let config = SessionConfig::new().with_target_partitions(4).with_batch_size(3);
+    let builder = SessionStateBuilder::new().with_config(config).with_default_features();
+    let context = SessionContext::new_with_state(change(builder).build());
+    context.register_batch("t", numbers()).unwrap();
+    context.register_batch("edge", edges()).unwrap();
+    context.register_batch("wide", wide()).unwrap();
+    context
+}
+
+async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+    let state = context.state();
+    let result: Result<_, DataFusionError> = async {
+        let plan = state.create_logical_plan(sql).await?;
+        context.execute_logical_plan(plan).await?.collect().await
+    }
+    .await;
+    Ok(result?)
+}
+
+/// Returns names, types and rows as text.
+async fn shown(context: &SessionContext, sql: &str) -> Result<String, Error> {
+    let batches = run(context, sql).await?;
+    let types = batches.first().map(|batch| format!("{:?}", batch.schema().fields()));
+    Ok(format!("{}\n{}", types.unwrap_or_default(), pretty(&batches)))
+}
+
+fn pretty(batches: &[RecordBatch]) -> String {
+    pretty_format_batches(batches).unwrap().to_string()
+}
+
+async fn overflows(context: &SessionContext, sql: &str) {
+    match run(context, sql).await {
+        Ok(rows) => panic!("{sql} gave\n{}", pretty(&rows)),
+        Err(error) => {
+            let given = (error.kind, error.code.as_str());
+            assert_eq!(given, (ErrorKind::User, "NUMERIC_OVERFLOW"), "{sql}: {error:?}");
+        }
+    }
+}
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, column)| (name, column, true)),
+    )
+    .unwrap()
+}
+
+/// Ten ordinary rows.
+fn numbers() -> RecordBatch {
+    let a = Int64Array::from_iter_values(0..10);
+    let g = Int32Array::from_iter_values((0..10).map(|i| i % 3));
+    let n = Int64Array::from_iter((0..10).map(|i| (i % 4 == 1).then_some(i)));
+    let f = Float64Array::from_iter_values((0..10).map(f64::from));
+    let d = Decimal128Array::from_iter_values((0..10).map(|i| i * 11));
+    let d = d.with_precision_and_scale(12, 2).unwrap();
+    batch(vec![
+        ("a", Arc::new(a)),
+        ("g", Arc::new(g)),
+        ("n", Arc::new(n)),
+        ("f", Arc::new(f)),
+        ("d", Arc::new(d)),
+    ])
+}
+
+/// One row at the ends of the types.
+fn edges() -> RecordBatch {
+    batch(vec![
+        ("greatest_one", Arc::new(Int64Array::from(vec![GREATEST]))),
+        ("least_one", Arc::new(Int64Array::from(vec![LEAST]))),
+        ("int_one", Arc::new(Int32Array::from(vec![i32::MAX]))),
+        ("least_tiny", Arc::new(Int8Array::from(vec![i8::MIN]))),
+        ("unsigned_one", Arc::new(UInt64Array::from(vec![1]))),
+        ("unsigned_two", Arc::new(UInt64Array::from(vec![2]))),
+    ])
+}
+
+/// Group 0 sums to the greatest value by way of greater ones, group 1 does not fit.
+fn wide() -> RecordBatch {
+    let big = vec![GREATEST, 1, -1, GREATEST, -GREATEST, GREATEST, GREATEST, 1];
+    let decimal_greatest = 10_i128.pow(38) - 1;
+    let decimal = vec![decimal_greatest, 1, -1, 0, 0, 0, decimal_greatest, 1];
+    let decimal = Decimal128Array::from(decimal).with_precision_and_scale(38, 0).unwrap();
+    batch(vec![
+        ("id", Arc::new(Int32Array::from_iter_values(1..9))),
+        ("g", Arc::new(Int32Array::from(vec![0, 0, 0, 0, 0, 2, 1, 1]))),
+        ("big", Arc::new(Int64Array::from(big))),
+        ("unsigned", Arc::new(UInt64Array::from(vec![u64::MAX, 1, 0, 0, 0, 0, 0, 0]))),
+        ("decimal", Arc::new(decimal)),
+        ("duration", Arc::new(DurationSecondArray::from(vec![GREATEST, 1, 0, 0, 0, 0, 0, 0]))),
+    ])
+}
+
+/// Returns a number that is likely to be near an end of some type, or small.
+fn edge_value(random: &mut StdRng) -> i64 {
+    let near: i64 = random.random_range(-3..=3);
+    match random.random_range(0..6) {
+        0 => GREATEST.wrapping_add(near.min(0)),
+        1 => LEAST.wrapping_add(near.max(0)),
+        2 => random.random(),
+        3 => (1_i64 << random.random_range(20..44)) + near,
+        4 => i64::from(i32::MAX) + near,
+        _ => near,
+    }
+}
+
+fn one_row(x: i64, y: i64) -> RecordBatch {
+    batch(vec![
+        ("x", Arc::new(Int64Array::from(vec![x]))),
+        ("y", Arc::new(Int64Array::from(vec![y]))),
+    ])
+}
+
+/// Registers table `rows` in three partitions.
+fn register_rows(context: &SessionContext, rows: &[(i64, Option<i64>)]) {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("g", DataType::Int64, false),
+        Field::new("v", DataType::Int64, true),
+    ]));
+    let partitions = rows
+        .chunks(rows.len().div_ceil(3))
+        .map(|part| {
+            let groups = Int64Array::from_iter_values(part.iter().map(|(g, _)| *g));
+            let values = Int64Array::from_iter(part.iter().map(|(_, v)| *v));
+            let columns: Vec<ArrayRef> = vec![Arc::new(groups), Arc::new(values)];
+            vec![RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()]
+        })
+        .collect();
+    let table = MemTable::try_new(schema, partitions).unwrap();
+    let name = TableReference::bare("rows");
+    let schema = context.state().schema_for_ref(name).unwrap();
+    schema.register_table("rows".to_owned(), Arc::new(table)).unwrap();
+}
+
+/// Returns the one value of a result with at most one row.
+fn only_integer(batches: &[RecordBatch]) -> Option<i64> {
+    let batch = batches.iter().find(|batch| batch.num_rows() > 0)?;
+    match ScalarValue::try_from_array(batch.column(0), 0).unwrap() {
+        ScalarValue::Int64(value) => value,
+        other => panic!("{other:?} is not an integer"),
+    }
+}
