@@ -1,3 +1,6 @@
-//! The parts of the one binary that tests and embedders call.
+//! What the binary `meshwork` is made of: each command is a module.
+
+pub mod client;
+pub mod demo;
 
 pub use meshwork_connectors as connectors;

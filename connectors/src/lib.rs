@@ -7,7 +7,7 @@ mod mysql;
 mod postgres;
 pub mod relational;
 mod sqlite;
-mod tpch;
+pub mod tpch;
 
 use std::sync::Arc;
 

@@ -1,6 +1,20 @@
-//! What the tests share: real servers on free ports, and ways to ask a connector.
+//! What the tests and the benchmark stand on: real servers on free ports, clusters of real processes, an
+//! oracle to compare with, and the runner of `.slt` cases. Nothing here is a mock.
 //!
-//! Nothing here is a mock: a source is the program that users run.
+//! ```text
+//! servers    PostgreSQL, MariaDB: the programs that users run, in scratch folders
+//! source     one connector, asked directly
+//! fixtures   small tables as Parquet files, from readable text
+//! oracle     plain DataFusion over the same files
+//! compare    two results as multisets of rows
+//! slt        `.slt` cases through the real Flight SQL door
+//! tpch       the 22 queries and where their tables lie
+//! ```
 
+pub mod compare;
+pub mod fixtures;
+pub mod oracle;
 pub mod servers;
+pub mod slt;
 pub mod source;
+pub mod tpch;

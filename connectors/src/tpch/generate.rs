@@ -13,11 +13,11 @@ use tpchgen_arrow::{
 };
 
 /// The batches of one part of a table.
-pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
 /// A table of TPC-H.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
+pub enum Table {
     Customer,
     Lineitem,
     Nation,
@@ -30,16 +30,16 @@ pub(super) enum Table {
 
 /// Which part of a table to generate, counted from one, and how.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
-    pub(super) scale: f64,
-    pub(super) part: i32,
-    pub(super) n_parts: i32,
-    pub(super) batch_size: usize,
+pub struct Part {
+    pub scale: f64,
+    pub part: i32,
+    pub n_parts: i32,
+    pub batch_size: usize,
 }
 
 impl Table {
     /// All tables, sorted by name.
-    pub(super) const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Customer,
         Self::Lineitem,
         Self::Nation,
@@ -50,11 +50,11 @@ impl Table {
         Self::Supplier,
     ];
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Customer => "customer",
             Self::Lineitem => "lineitem",
@@ -67,7 +67,7 @@ impl Table {
         }
     }
 
-    pub(super) fn schema(self) -> SchemaRef {
+    pub fn schema(self) -> SchemaRef {
         match self {
             Self::Customer => CustomerArrow::schema_ref(),
             Self::Lineitem => LineItemArrow::schema_ref(),
@@ -82,7 +82,7 @@ impl Table {
 
     /// Returns how many units the generator can cut at (orders for line items, parts for their suppliers);
     /// `None` for the tables of fixed size, whose generators know no parts.
-    pub(super) fn n_units(self, scale: f64) -> Option<i64> {
+    pub fn n_units(self, scale: f64) -> Option<i64> {
         match self {
             Self::Customer => Some(CustomerGenerator::calculate_row_count(scale, 1, 1)),
             Self::Lineitem | Self::Orders => Some(OrderGenerator::calculate_row_count(scale, 1, 1)),
@@ -94,7 +94,7 @@ impl Table {
 
     /// Returns the rows of one part. The first call in a process computes the generator's text pool, which
     /// takes a moment and some 300 MB.
-    pub(super) fn batches(self, wanted: Part) -> Batches {
+    pub fn batches(self, wanted: Part) -> Batches {
         let Part { scale, part, n_parts, batch_size } = wanted;
         match self {
             Self::Customer => Box::new(

@@ -4,7 +4,7 @@
 //! is named. Nothing is stored and nothing is cached; a split is one part of the generator, which yields
 //! the same rows on every node.
 
-mod generate;
+pub mod generate;
 mod source;
 
 use std::sync::Arc;
