@@ -282,7 +282,8 @@ impl CatalogRegistry {
 
     /// Takes over another node's whole list. Catalogs that did not change keep their connectors.
     pub fn replace(&self, generation: u64, definitions: Vec<CatalogDefinition>) {
-        let kept = std::mem::take(&mut self.state.write().entries);
+        // The old list stays in use until the new one is made.
+        let kept = self.state.read().entries.clone();
         let entries = definitions.into_iter().map(|definition| {
             let entry = match kept.get(&definition.name) {
                 Some(entry) if entry.definition == definition => entry.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -33,7 +33,7 @@ pub async fn serve(cluster: Arc<Cluster>, listener: TcpListener) -> Result<()> {
 }
 
 async fn let_in(State(cluster): State<Arc<Cluster>>, request: Request, next: Next) -> Response {
-    let presented = request.headers().get(SECRET_HEADER).map(|value| value.as_bytes());
+    let presented = request.headers().get(SECRET_HEADER).map(HeaderValue::as_bytes);
     if cluster.lets_in(presented) {
         return next.run(request).await;
     }

@@ -145,7 +145,7 @@ fn deal_files(
 
 fn deal_whole_files(scan: &FileScanConfig, n_groups: usize) -> Vec<FileGroup> {
     let mut groups = vec![Vec::new(); n_groups];
-    let files = scan.file_groups.iter().flat_map(|group| group.iter());
+    let files = scan.file_groups.iter().flat_map(FileGroup::iter);
     for (index, file) in files.enumerate() {
         groups[index % n_groups].push(file.clone());
     }
@@ -200,7 +200,7 @@ fn what_it_reads(variant: &Arc<dyn ExecutionPlan>) -> String {
         .downcast_ref::<DataSourceExec>()
         .and_then(|source| source.data_source().downcast_ref::<FileScanConfig>());
     let first =
-        files.and_then(|scan| scan.file_groups.iter().flat_map(|group| group.iter()).next());
+        files.and_then(|scan| scan.file_groups.iter().flat_map(FileGroup::iter).next());
     first.map_or_else(String::new, |file| {
         let start = file.range.as_ref().map_or(0, |range| range.start);
         format!("{} {start}", file.object_meta.location)
@@ -214,7 +214,7 @@ fn first_leaf(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> 
     }
     match plan.children().as_slice() {
         [] => Some(plan),
-        children => children.iter().find_map(|child| first_leaf(child)),
+        children => children.iter().copied().find_map(first_leaf),
     }
 }
 

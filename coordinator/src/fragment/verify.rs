@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::catalog::memory::DataSourceExec;
-use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::{
     DistributedExec, DistributedLeafExec, NetworkBoundaryExt, NetworkBroadcastExec,
@@ -19,7 +19,7 @@ use super::spread::{Spread, spread_of};
 /// Checks every stage of a plan; a plan that is not distributed is as DataFusion made it, and passes.
 pub fn verify(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     if plan.is::<DistributedExec>() {
-        return plan.children().into_iter().try_for_each(|head| alone(head));
+        return plan.children().into_iter().try_for_each(alone);
     }
     plan.children().into_iter().try_for_each(verify)
 }
@@ -107,7 +107,7 @@ fn contents<'a>(
             .downcast_ref::<DataSourceExec>()?
             .data_source()
             .downcast_ref::<FileScanConfig>()?;
-        for file in files.file_groups.iter().flat_map(|group| group.iter()) {
+        for file in files.file_groups.iter().flat_map(FileGroup::iter) {
             // A range opens at its start and closes at its end: neighbours cancel out, whoever reads them.
             let size = i64::try_from(file.object_meta.size).ok()?;
             let (start, end) =

@@ -1,0 +1,168 @@
+//! Workers inside the coordinator's own process: plans are encoded as for a remote worker, so that no two
+//! tasks share a node of a plan, but batches are handed over as they are.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::common::Result as DataFusionResult;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion_distributed::{
+    ChannelResolver, CoordinatorToWorkerMsg, ExecuteTaskRequest, GetWorkerInfoRequest,
+    GetWorkerInfoResponse, MaybeEncoded, SetPlanRequest, Worker, WorkerChannel, WorkerResolver,
+    WorkerToCoordinatorMsg,
+};
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::HeaderMap;
+use meshwork_engine::catalog::CatalogRegistry;
+use meshwork_engine::codec::channel::name_task;
+use meshwork_engine::environment::Task;
+use meshwork_engine::node::VERSION;
+use meshwork_engine::{Error, Result};
+use url::Url;
+
+use crate::keeper;
+use crate::session::{Prepare, TaskSessions};
+use crate::tasks::Tasks;
+
+/// Workers of this process; both the list of them and the way to each.
+pub struct LocalWorkers {
+    workers: BTreeMap<Url, LocalWorker>,
+}
+
+struct LocalWorker {
+    worker: Worker,
+    tasks: Arc<Tasks>,
+    _keeper: Task<()>,
+}
+
+/// Starts `n` workers in this process, which share the coordinator's catalogs and their runtime. Call it
+/// inside a Tokio runtime.
+pub fn local(
+    n: usize,
+    catalogs: &Arc<CatalogRegistry>,
+    codecs: &[Arc<dyn PhysicalExtensionCodec>],
+    prepare: Option<Prepare>,
+) -> Result<Arc<LocalWorkers>> {
+    let urls = (1..=n)
+        .map(|index| Url::parse(&format!("http://local-{index}/")))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Error::internal("the address of a local worker").caused_by(&e))?;
+    Ok(Arc::new_cyclic(|all: &Weak<LocalWorkers>| {
+        let start = |url: Url| {
+            let tasks = Arc::new(Tasks::default());
+            let worker = Worker::from_session_builder(TaskSessions {
+                catalogs: Arc::clone(catalogs),
+                channels: Arc::new(Neighbours(Weak::clone(all))),
+                codecs: codecs.to_vec(),
+                prepare,
+                control: None,
+                tasks: Arc::clone(&tasks),
+            })
+            .with_runtime_env(Arc::clone(catalogs.runtime()))
+            .with_version(VERSION);
+            let keeper = keeper::keep(worker.clone(), Arc::clone(&tasks));
+            (url, LocalWorker { worker, tasks, _keeper: keeper })
+        };
+        LocalWorkers { workers: urls.into_iter().map(start).collect() }
+    }))
+}
+
+impl LocalWorkers {
+    /// How many tasks all of them have: planned, waiting or running.
+    pub fn n_tasks_running(&self) -> usize {
+        self.workers.values().map(|local| local.tasks.n_running()).sum()
+    }
+
+    /// The list of workers, as the coordinator asks for it.
+    pub fn resolver(self: &Arc<Self>) -> Arc<dyn WorkerResolver> {
+        Arc::clone(self) as _
+    }
+
+    /// The way to each worker, as the coordinator asks for it.
+    pub fn channels(self: &Arc<Self>) -> Arc<dyn ChannelResolver + Send + Sync> {
+        Arc::clone(self) as _
+    }
+}
+
+impl fmt::Debug for LocalWorkers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalWorkers").field("workers", &self.workers.keys()).finish()
+    }
+}
+
+impl WorkerResolver for LocalWorkers {
+    fn get_urls(&self) -> DataFusionResult<Vec<Url>> {
+        Ok(self.workers.keys().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl ChannelResolver for LocalWorkers {
+    async fn get_worker_client_for_url(
+        &self,
+        url: &Url,
+    ) -> DataFusionResult<Box<dyn WorkerChannel>> {
+        let Some(local) = self.workers.get(url) else {
+            return Err(Error::internal(format!("{url} is no worker of this process")).into());
+        };
+        Ok(Box::new(LocalChannel(local.worker.clone())))
+    }
+}
+
+/// The other workers, as one of them sees them.
+struct Neighbours(Weak<LocalWorkers>);
+
+#[async_trait]
+impl ChannelResolver for Neighbours {
+    async fn get_worker_client_for_url(
+        &self,
+        url: &Url,
+    ) -> DataFusionResult<Box<dyn WorkerChannel>> {
+        match self.0.upgrade() {
+            Some(all) => all.get_worker_client_for_url(url).await,
+            None => Err(Error::cancelled("the workers of this process have ended").into()),
+        }
+    }
+}
+
+struct LocalChannel(Worker);
+
+#[async_trait]
+impl WorkerChannel for LocalChannel {
+    async fn coordinator_channel(
+        &mut self,
+        mut headers: HeaderMap,
+        mut request: SetPlanRequest,
+        messages: BoxStream<'static, CoordinatorToWorkerMsg>,
+        _metrics: ExecutionPlanMetricsSet,
+        task_ctx: &Arc<TaskContext>,
+    ) -> DataFusionResult<BoxStream<'static, DataFusionResult<WorkerToCoordinatorMsg>>> {
+        name_task(&mut headers, &request.task_key)?;
+        request.plan = MaybeEncoded::Encoded(request.plan.encode(task_ctx)?);
+        self.0.coordinator_channel(headers, request, messages.map(Ok).boxed()).await
+    }
+
+    async fn execute_task(
+        &mut self,
+        _headers: HeaderMap,
+        request: ExecuteTaskRequest,
+        _metrics: ExecutionPlanMetricsSet,
+        _task_ctx: &Arc<TaskContext>,
+    ) -> DataFusionResult<Vec<BoxStream<'static, DataFusionResult<RecordBatch>>>> {
+        let (streams, _task_ctx) = self.0.execute_task(request).await?;
+        Ok(streams.into_iter().map(StreamExt::boxed).collect())
+    }
+
+    async fn get_worker_info(
+        &mut self,
+        _request: GetWorkerInfoRequest,
+    ) -> DataFusionResult<GetWorkerInfoResponse> {
+        Ok(GetWorkerInfoResponse { version: self.0.version().to_owned() })
+    }
+}

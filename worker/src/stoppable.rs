@@ -1,0 +1,162 @@
+//! Ends the streams of a task whose query has ended, wherever in the plan they are.
+//!
+//! The nodes here look like the nodes that they wrap, in every respect that the runtime asks for: metrics
+//! are matched to the coordinator's plan by the place of a node, so that no node may be added.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+    ReplaceChildrenOptions,
+};
+use datafusion_distributed::{
+    BroadcastExec, WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse,
+};
+use futures::Stream;
+use meshwork_engine::Error;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::tasks::{PlanGuard, Running};
+
+/// Lets a task's plan be stopped: at its head, its leaves, and wherever it yields.
+pub(crate) fn make_stoppable(
+    event: WorkerPlanRewriteEvent<'_>,
+) -> Result<WorkerPlanRewriteEventResponse> {
+    let Some(running) = event.session_config.get_extension::<Running>() else {
+        return Ok(WorkerPlanRewriteEventResponse::new(event.plan));
+    };
+    let guard = Arc::new(PlanGuard(running));
+    let plan = event.plan.transform_up(|node| {
+        match node.children().is_empty() || node.is::<CooperativeExec>() {
+            true => Ok(Transformed::yes(stoppable(node, &guard))),
+            false => Ok(Transformed::no(node)),
+        }
+    });
+    Ok(WorkerPlanRewriteEventResponse::new(with_stoppable_head(plan.data()?, &guard)?))
+}
+
+/// The runtime exchanges the head for another exchange, so that what is below it is what lasts.
+fn with_stoppable_head(
+    head: Arc<dyn ExecutionPlan>,
+    guard: &Arc<PlanGuard>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if !head.is::<RepartitionExec>() && !head.is::<BroadcastExec>() {
+        return Ok(stoppable(head, guard));
+    }
+    let children =
+        head.children().into_iter().map(|child| stoppable(Arc::clone(child), guard)).collect();
+    head.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))
+}
+
+fn stoppable(inner: Arc<dyn ExecutionPlan>, guard: &Arc<PlanGuard>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(StoppableExec { inner, guard: Arc::clone(guard) })
+}
+
+/// A node whose streams end when the task is stopped.
+#[derive(Debug)]
+struct StoppableExec {
+    inner: Arc<dyn ExecutionPlan>,
+    guard: Arc<PlanGuard>,
+}
+
+impl DisplayAs for StoppableExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt_as(format, f)
+    }
+}
+
+impl ExecutionPlan for StoppableExec {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
+        Some(self.inner.as_ref())
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.inner.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.inner.children()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        self.inner.maintains_input_order()
+    }
+
+    fn apply_expressions(
+        &self,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.inner.apply_expressions(visit)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        let inner = Arc::clone(&self.inner).replace_children(children, options)?;
+        Ok(stoppable(inner, &self.guard))
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let running = Arc::clone(&self.guard.0);
+        Ok(Box::pin(StoppableStream {
+            inner: Some(self.inner.execute(partition, context)?),
+            schema: self.inner.schema(),
+            stopped: Box::pin(running.stopped().clone().cancelled_owned()),
+            _running: running,
+        }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.inner.metrics()
+    }
+}
+
+/// A stream that is dropped, and its source with it, as soon as it is polled after the task was stopped.
+struct StoppableStream {
+    inner: Option<SendableRecordBatchStream>,
+    schema: SchemaRef,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    _running: Arc<Running>,
+}
+
+impl Stream for StoppableStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let next = inner.as_mut().poll_next(cx);
+        if self.stopped.as_mut().poll(cx).is_pending() {
+            return next;
+        }
+        self.inner = None;
+        Poll::Ready(Some(Err(Error::cancelled("the query has ended").into())))
+    }
+}
+
+impl RecordBatchStream for StoppableStream {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
