@@ -71,7 +71,11 @@ impl Control {
             return Ok(());
         }
         let list: CatalogList = self.ask(self.client.get(self.address(CATALOGS_PATH)?)).await?;
-        tracing::info!(generation = list.generation, n = list.definitions.len(), "catalogs changed");
+        tracing::info!(
+            generation = list.generation,
+            n = list.definitions.len(),
+            "catalogs changed"
+        );
         self.catalogs.replace(list.generation, list.definitions);
         Ok(())
     }
@@ -97,7 +101,9 @@ impl Control {
         let why = why.unwrap_or_else(|_no_reason| status.to_string());
         let message = format!("coordinator {} refused this worker: {why}", self.coordinator);
         Err(match status {
-            StatusCode::CONFLICT | StatusCode::UNAUTHORIZED => Error::user("WORKER_REFUSED", message),
+            StatusCode::CONFLICT | StatusCode::UNAUTHORIZED => {
+                Error::user("WORKER_REFUSED", message)
+            }
             _ => Error::resources("COORDINATOR_UNAVAILABLE", message),
         })
     }

@@ -25,8 +25,7 @@ const SWEEPS_PER_TOUCH: u32 = 240;
 /// Keeps the cache of one worker until the handle is dropped.
 pub(crate) fn keep(worker: Worker, tasks: Arc<Tasks>) -> Task<()> {
     environment::spawn_on(&environment::io_runtime(), "task keeper", async move {
-        let nobody =
-            TaskKey { query_id: Default::default(), stage_id: usize::MAX, task_number: 0 };
+        let nobody = TaskKey { query_id: Default::default(), stage_id: usize::MAX, task_number: 0 };
         for sweep in 1_u32.. {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             touch(&worker, nobody).await;

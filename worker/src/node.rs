@@ -85,8 +85,11 @@ impl WorkerNode {
     /// Starts to serve and to announce itself. Returns when it listens, not when the coordinator knows.
     pub async fn start(config: WorkerConfig) -> Result<Self> {
         let listener = TcpListener::bind(config.listen).await.map_err(|e| {
-            Error::user("CLUSTER_CONFIGURATION", format!("address {} cannot be used", config.listen))
-                .caused_by(&e)
+            Error::user(
+                "CLUSTER_CONFIGURATION",
+                format!("address {} cannot be used", config.listen),
+            )
+            .caused_by(&e)
         })?;
         let url = advertised(&config, &listener)?;
         let tasks = Arc::new(Tasks::default());
@@ -117,12 +120,7 @@ impl WorkerNode {
             _announcing: environment::spawn_on(
                 &environment::io_runtime(),
                 "announcing",
-                announce(
-                    Arc::clone(&presence),
-                    Arc::clone(&tasks),
-                    Arc::clone(&draining),
-                    refusal,
-                ),
+                announce(Arc::clone(&presence), Arc::clone(&tasks), Arc::clone(&draining), refusal),
             ),
             url,
             tasks,

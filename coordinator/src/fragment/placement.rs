@@ -199,8 +199,7 @@ fn what_it_reads(variant: &Arc<dyn ExecutionPlan>) -> String {
     let files = variant
         .downcast_ref::<DataSourceExec>()
         .and_then(|source| source.data_source().downcast_ref::<FileScanConfig>());
-    let first =
-        files.and_then(|scan| scan.file_groups.iter().flat_map(FileGroup::iter).next());
+    let first = files.and_then(|scan| scan.file_groups.iter().flat_map(FileGroup::iter).next());
     first.map_or_else(String::new, |file| {
         let start = file.range.as_ref().map_or(0, |range| range.start);
         format!("{} {start}", file.object_meta.location)
