@@ -65,9 +65,9 @@ impl Batch {
         }
     }
 
-    /// Makes this the batch number `seq` of the feed `id`: if the feed has already committed that number or a later one,
+    /// Makes this batch number `seq` of the feed `id`: if the feed has already committed that number or a later one,
     /// [`Self::commit`] changes nothing and says where that commit stands.
-    pub fn from_app(&mut self, id: &str, seq: u64) {
+    pub fn of_feed(&mut self, id: &str, seq: u64) {
         self.app = Some(App { id: id.to_owned(), seq });
     }
 

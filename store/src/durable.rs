@@ -35,7 +35,7 @@ const STORE_NAME: &str = "DurableLocal";
 /// How many folders are remembered as durable; the set is emptied when full, which costs a few fsyncs.
 const DURABLE_FOLDERS_MAX: usize = 10_000;
 
-/// A directory of objects with fsync; only creation of new objects writes.
+/// A directory of objects with fsync; only creation of new objects writes. Objects are named by their absolute paths.
 #[derive(Debug)]
 pub struct DurableLocal {
     directory: PathBuf,
@@ -46,24 +46,18 @@ pub struct DurableLocal {
 }
 
 impl DurableLocal {
-    /// Opens `directory`, creating it if need be.
+    /// Names a directory, which is created with the first object. Does no I/O.
     ///
     /// # Errors
-    /// Source if the directory cannot be created or read.
+    /// Source if the working directory, from which a relative path starts, is gone.
     pub fn new(directory: &FilePath, environment: Arc<dyn Environment>) -> Result<Self> {
-        let failed =
-            |source: io::Error| Error::Directory { path: directory.display().to_string(), source };
-        fs::create_dir_all(directory).map_err(failed)?;
-        let canonical = fs::canonicalize(directory).map_err(failed)?;
-        if let Some(parent) = canonical.parent() {
-            sync_folder(parent).map_err(failed)?;
-        }
-        let files = LocalFileSystem::new_with_prefix(&canonical)
-            .map_err(|source| Error::Settings { source: Box::new(source) })?;
-        Ok(Self { directory: canonical, files, environment, durable_folders: Arc::default() })
+        let absolute = std::path::absolute(directory)
+            .map_err(|source| Error::Directory { path: directory.display().to_string(), source })?;
+        let files = LocalFileSystem::new();
+        Ok(Self { directory: absolute, files, environment, durable_folders: Arc::default() })
     }
 
-    /// Returns the directory with all links resolved.
+    /// Returns the directory as an absolute path; the paths of objects start with it.
     pub fn directory(&self) -> &FilePath {
         &self.directory
     }
@@ -191,7 +185,11 @@ impl CreateFile {
         if self.durable_folders.lock().contains(folder) {
             return Ok(());
         }
+        let missing: Vec<&FilePath> = self.root.ancestors().take_while(|up| !up.exists()).collect();
         fs::create_dir_all(folder)?;
+        for parent in missing.into_iter().filter_map(FilePath::parent) {
+            sync_folder(parent)?;
+        }
         let ancestors = folder.ancestors().take_while(|ancestor| *ancestor != self.root);
         for ancestor in ancestors {
             if let Some(parent) = ancestor.parent()
@@ -229,16 +227,18 @@ mod tests {
     #[tokio::test]
     async fn second_creation_of_a_name_fails_and_changes_nothing() {
         let scratch = tempfile::tempdir().unwrap();
-        let store = DurableLocal::new(scratch.path(), Arc::new(SystemEnvironment::new())).unwrap();
-        let path = Path::from("a/b/c.json");
+        let root = scratch.path().join("new/root");
+        let store = DurableLocal::new(&root, Arc::new(SystemEnvironment::new())).unwrap();
+        let path = Path::from_absolute_path(root.join("a/b/c.json")).unwrap();
         let create = PutOptions::from(PutMode::Create);
         store.put_opts(&path, "first".into(), create.clone()).await.unwrap();
         let again = store.put_opts(&path, "second".into(), create).await;
         assert!(matches!(again, Err(StoreError::AlreadyExists { .. })), "{again:?}");
         assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "first");
         assert!(store.put(&path, "third".into()).await.is_err());
-        let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+        let folder = Path::from_absolute_path(&root).unwrap();
+        let listed: Vec<_> = store.list(Some(&folder)).try_collect().await.unwrap();
         assert_eq!(listed.len(), 1);
-        assert_eq!(fs::read_dir(scratch.path().join("a/b")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(root.join("a/b")).unwrap().count(), 1);
     }
 }

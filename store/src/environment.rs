@@ -62,10 +62,15 @@ impl Environment for SystemEnvironment {
         self.start.elapsed()
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the store's one way to the machine's randomness"
+    )]
     fn random(&self) -> u64 {
         rand::random()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the store's one way to the machine's timer")]
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(duration).boxed()
     }

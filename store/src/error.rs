@@ -195,8 +195,8 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// Settings of the object store are wrong.
-    #[error("settings of the store's object store cannot be used")]
+    /// A location cannot be named.
+    #[error("location of the store cannot be used")]
     Settings {
         /// What the object store said.
         #[source]

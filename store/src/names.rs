@@ -57,7 +57,7 @@ impl Names {
 
     /// Returns the object of a path that the log or a checkpoint names, relative to the root.
     pub(crate) fn absolute(&self, relative: &str) -> Path {
-        relative.split('/').fold(self.root.clone(), |path, part| path.join(part))
+        relative.split('/').fold(self.root.clone(), Path::join)
     }
 }
 

@@ -1,5 +1,10 @@
 //! Folds values of equal keys: one output value per segment of rows, in the order of the rows.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "Arrow's types are many; those that no column type maps to fall there"
+)]
+
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;

@@ -120,7 +120,7 @@ pub(crate) struct Log {
 
 /// Who stands at a position of the log.
 enum Standing {
-    Ours(Record, Checksum),
+    Ours(Box<Record>, Checksum),
     Another,
     Nobody,
 }
@@ -270,7 +270,7 @@ impl Log {
 
     async fn standing(&self, lsn: u64, txn: Ulid) -> Result<Standing> {
         Ok(match reader::read(&self.objects, &self.names, lsn).await? {
-            Some((record, digest)) if record.txn == txn => Standing::Ours(record, digest),
+            Some((record, digest)) if record.txn == txn => Standing::Ours(Box::new(record), digest),
             Some(_) => Standing::Another,
             None => Standing::Nobody,
         })

@@ -3,6 +3,11 @@
 //! The log must be readable for decades, so it never holds Arrow's own type names. A type has exactly one Arrow type;
 //! the several Arrow layouts of text and of bytes are one type here.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "Arrow's types are many; those that no column type maps to fall there"
+)]
+
 use std::fmt;
 use std::str::FromStr;
 

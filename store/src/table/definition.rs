@@ -313,8 +313,8 @@ mod tests {
         let sum = Some(ValueFunction::Sum);
         let key = ("k", ColumnType::Int64, None);
         let cases = [
-            (spec(&[key.clone()], &[]), "at least one key column"),
-            (spec(&[key.clone()], &["x"]), "key column \"x\" is not declared"),
+            (spec(std::slice::from_ref(&key), &[]), "at least one key column"),
+            (spec(std::slice::from_ref(&key), &["x"]), "key column \"x\" is not declared"),
             (spec(&[key.clone(), key.clone()], &["k"]), "column \"k\" is declared twice"),
             (spec(&[("f", ColumnType::Float64, None)], &["f"]), "float64 cannot be a key"),
             (spec(&[key.clone(), ("v", ColumnType::Utf8, sum)], &["k"]), "SUM cannot fold"),

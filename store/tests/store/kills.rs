@@ -3,20 +3,18 @@
 //! Child processes commit batches over two tables and print each acknowledged one; the parent kills them, looks at every
 //! version, and starts the next ones. `MESHWORK_KILLS=500` makes the loop longer.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::*;
 use meshwork_store::{
     Database, Environment, Location, Options, ReadAt, SystemEnvironment, Version,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
-use support::*;
 
 const DIRECTORY: &str = "MESHWORK_KILLS_DIRECTORY";
 const WRITER: &str = "MESHWORK_KILLS_WRITER";
@@ -44,7 +42,7 @@ async fn child_that_writes_until_killed() {
 
 fn spawn_child(directory: &Path, writer: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_writes_until_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "kills::child_that_writes_until_killed", "--ignored", "--nocapture"])
         .env(DIRECTORY, directory)
         .env(WRITER, writer)
         .stdout(Stdio::piped())

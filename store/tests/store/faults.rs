@@ -1,16 +1,14 @@
 //! The commit protocol against object stores that fail, lie and die.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::support::*;
 use meshwork_store::{Error, Result};
 use object_store::ObjectStore;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use support::*;
 
 const BATCHES: u64 = 6;
 

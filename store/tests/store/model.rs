@@ -1,10 +1,9 @@
 //! The store against the simplest thing that could be it: rows in a map, folded one by one.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::support::*;
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
@@ -12,7 +11,6 @@ use meshwork_store::{
     ColumnType, Database, ReadAt, TableDef, TableKind, TableSnapshot, ValueFunction, Version,
 };
 use proptest::prelude::*;
-use support::*;
 
 type Key = (Option<i64>, Option<String>);
 

@@ -1,7 +1,5 @@
 //! What the store's tests share: a seeded environment, an object store that lies, two tables whose sums must agree.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
@@ -204,7 +202,7 @@ impl ObjectStore for FaultStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        match self.next("list", prefix.unwrap_or(&Path::default())) {
+        match self.next("list", &prefix.cloned().unwrap_or_default()) {
             (_, Some(error)) => Err(error),
             (_, None) => self.inner.list_with_delimiter(prefix).await,
         }
@@ -300,7 +298,7 @@ pub(crate) async fn commit_pair(
     ])
     .unwrap();
     let mut batch = database.batch();
-    batch.from_app(writer, number);
+    batch.of_feed(writer, number);
     batch.insert(&pair.a, rows.clone())?;
     batch.insert(&pair.b, rows)?;
     batch.commit().await
