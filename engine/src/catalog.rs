@@ -169,6 +169,14 @@ impl Properties {
         })
     }
 
+    /// Takes all properties whose names start with `prefix`, by the rest of their names.
+    pub fn starting_with(&mut self, prefix: &str) -> BTreeMap<String, String> {
+        let rest = |key: &String| key.strip_prefix(prefix).map(str::to_owned);
+        let keys: Vec<String> =
+            self.values.keys().filter(|key| rest(key).is_some()).cloned().collect();
+        keys.iter().filter_map(|key| Some((rest(key)?, self.values.remove(key)?))).collect()
+    }
+
     /// Refuses whatever nobody took.
     ///
     /// # Errors

@@ -47,6 +47,11 @@ pub fn io_runtime() -> Handle {
     RUNTIMES.get().map_or_else(Handle::current, |runtimes| runtimes.io.clone())
 }
 
+/// Returns the runtime for connections where one was named: for things that are made outside of any runtime.
+pub fn named_io_runtime() -> Option<Handle> {
+    RUNTIMES.get().map(|runtimes| runtimes.io.clone())
+}
+
 /// Returns the runtime that computes plans; the current one where none was named.
 pub fn cpu_runtime() -> Handle {
     RUNTIMES.get().map_or_else(Handle::current, |runtimes| runtimes.cpu.clone())

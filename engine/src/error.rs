@@ -183,6 +183,7 @@ fn arrow_error(error: &ArrowError, text: &str) -> Error {
         ArrowError::CastError(_) | ArrowError::ParseError(_) => {
             Error::user("INVALID_CAST", lowered(text))
         }
+        ArrowError::ParquetError(_) => Error::source("CORRUPT_FILE", lowered(text)),
         _ => Error::user("EXECUTION_FAILED", lowered(text)),
     }
 }

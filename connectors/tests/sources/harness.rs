@@ -1,0 +1,119 @@
+//! Catalogs and queries over them, in one process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider,
+};
+use datafusion::execution::config::SessionConfig;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::displayable;
+use meshwork_engine::catalog::{CatalogDefinition, CatalogRegistry};
+use meshwork_engine::connector::{Connector, ReadVersion};
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::{Error, Result};
+
+/// The catalogs of one test.
+pub(crate) struct Catalogs {
+    registry: CatalogRegistry,
+    pub(crate) settings: QuerySettings,
+}
+
+impl Catalogs {
+    pub(crate) fn new() -> Self {
+        let registry =
+            CatalogRegistry::new(meshwork_connectors::make, Arc::new(RuntimeEnv::default()));
+        // Tiny batches, so that their borders are met.
+        let mut settings = QuerySettings::default();
+        settings.batch_size = 7;
+        Self { registry, settings }
+    }
+
+    pub(crate) fn define(&self, name: &str, kind: &str, properties: &[(&str, &str)]) {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        self.registry.define(CatalogDefinition {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            properties: properties.iter().map(owned).collect::<BTreeMap<_, _>>(),
+        });
+    }
+
+    pub(crate) fn connector(&self, name: &str) -> Arc<dyn Connector> {
+        self.registry.connector(name).unwrap()
+    }
+
+    /// Why a catalog's connector could not be made.
+    pub(crate) fn refusal(&self, name: &str) -> Error {
+        self.registry.connector(name).map(|_made| ()).unwrap_err()
+    }
+
+    /// Runs a statement; its tables are named `catalog.schema.table`.
+    pub(crate) async fn run(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let context = self.context(sql).await?;
+        let plan = context.state().create_logical_plan(sql).await?;
+        Ok(context.execute_logical_plan(plan).await?.collect().await?)
+    }
+
+    /// The rows of a query as an aligned table, without its frame.
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<String> {
+        let batches = self.run(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        let table = pretty_format_batches(&batches).unwrap().to_string();
+        let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);
+        let cells = |row: &str| {
+            let cells = row.trim_matches('|').split('|').map(str::trim);
+            cells.collect::<Vec<_>>().join("|")
+        };
+        rows.map(cells).collect()
+    }
+
+    pub(crate) async fn error(&self, sql: &str) -> Error {
+        match self.run(sql).await {
+            Ok(batches) => panic!("{sql} answered {} batches", batches.len()),
+            Err(error) => error,
+        }
+    }
+
+    /// The physical plan of a query as text.
+    pub(crate) async fn plan(&self, sql: &str) -> String {
+        let context = self.context(sql).await.unwrap();
+        let plan = context.state().create_logical_plan(sql).await.unwrap();
+        let plan = context.state().create_physical_plan(&plan).await.unwrap();
+        displayable(plan.as_ref()).indent(true).to_string()
+    }
+
+    async fn context(&self, sql: &str) -> Result<SessionContext> {
+        let mut config = SessionConfig::new().with_target_partitions(3).with_batch_size(7);
+        config.options_mut().extensions.insert(self.settings.clone());
+        let runtime = Arc::clone(self.registry.runtime());
+        let context = SessionContext::new_with_config_rt(config, runtime);
+        let scope = QueryScope::new(self.settings.clone());
+        let state = context.state();
+        let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+        for name in state.resolve_table_references(&statement)? {
+            let name = name.resolve("none", "none");
+            let connector = self.registry.connector(&name.catalog)?;
+            let version = ReadVersion::Committed;
+            let Some(table) = connector.table(&name.schema, &name.table, version, &scope).await?
+            else {
+                continue;
+            };
+            let catalog = context.catalog(&name.catalog).unwrap_or_else(|| {
+                let catalog: Arc<dyn CatalogProvider> = Arc::new(MemoryCatalogProvider::new());
+                context.register_catalog(name.catalog.to_string(), Arc::clone(&catalog));
+                catalog
+            });
+            let schema = catalog.schema(&name.schema).unwrap_or_else(|| {
+                let schema: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+                catalog.register_schema(&name.schema, Arc::clone(&schema)).unwrap();
+                schema
+            });
+            schema.register_table(name.table.to_string(), table)?;
+        }
+        Ok(context)
+    }
+}

@@ -1,0 +1,5 @@
+//! Each source behind the contract: catalogs are made from properties, queries run through DataFusion.
+
+mod harness;
+mod lake;
+mod tpch;
