@@ -10,10 +10,13 @@ use anyhow::{Context, Result, ensure};
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::config::SessionConfig;
+use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::SessionContext;
 use meshwork::connectors;
+use meshwork_engine::Error;
 use meshwork_engine::catalog::CatalogDefinition;
 use meshwork_engine::connector::{Connector, ReadVersion};
 use meshwork_engine::scope::QueryScope;
@@ -58,13 +61,18 @@ impl Source {
     }
 
     /// Returns the plan of a statement in which `t` is the table.
-    #[expect(clippy::disallowed_methods, reason = "a test of one connector has no coordinator")]
     pub async fn plan(&self, schema: &str, table: &str, sql: &str) -> Result<DataFrame> {
+        statement(&self.context(schema, table).await?, sql).await
+    }
+
+    /// Returns a session in which `t` is the table.
+    #[expect(clippy::disallowed_methods, reason = "a test of one connector has no coordinator")]
+    async fn context(&self, schema: &str, table: &str) -> Result<SessionContext> {
         let mut config = SessionConfig::new().with_target_partitions(2);
         config.options_mut().extensions.insert(self.settings.clone());
         let context = SessionContext::new_with_config(config);
         context.register_table(TABLE, self.table(schema, table).await?)?;
-        Ok(context.sql(sql).await?)
+        Ok(context)
     }
 
     /// Returns the rows of a statement in which `t` is the table.
@@ -80,7 +88,7 @@ impl Source {
     /// Returns the physical plan, which names what the source is asked.
     pub async fn explain(&self, schema: &str, table: &str, sql: &str) -> Result<String> {
         let plan = self.plan(schema, table, sql).await?.create_physical_plan().await?;
-        Ok(datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string())
+        Ok(displayable(plan.as_ref()).indent(false).to_string())
     }
 
     /// Checks for each condition that the rows are the same whether the source filters or the engine does.
@@ -91,16 +99,154 @@ impl Source {
         table: &str,
         conditions: &[String],
     ) -> Result<usize> {
-        let without = self.with(|settings| settings.pushdown = false);
+        let with = self.context(schema, table).await?;
+        let without =
+            self.with(|settings| settings.pushdown = false).context(schema, table).await?;
         let mut n_pushed = 0;
         for condition in conditions {
-            let sql = format!("SELECT * FROM t WHERE {condition} ORDER BY 1");
-            let pushed = self.text(schema, table, &sql).await.with_context(|| sql.clone())?;
-            let local = without.text(schema, table, &sql).await.with_context(|| sql.clone())?;
-            let plan = self.explain(schema, table, &sql).await?;
-            ensure!(pushed == local, "{sql}\npushed:\n{pushed}\nlocal:\n{local}\n{plan}");
+            let sql = format!("SELECT * FROM t WHERE {condition}");
+            let (pushed, plan) = sorted_rows(&with, &sql).await.with_context(|| sql.clone())?;
+            let (local, _) = sorted_rows(&without, &sql).await.with_context(|| sql.clone())?;
+            ensure!(pushed == local, "{sql}\npushed: {pushed:#?}\nlocal: {local:#?}\n{plan}");
             n_pushed += usize::from(plan.contains(" WHERE "));
         }
         Ok(n_pushed)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of one connector has no coordinator")]
+async fn statement(context: &SessionContext, sql: &str) -> Result<DataFrame> {
+    Ok(context.sql(sql).await?)
+}
+
+/// Returns the printed rows of a statement, sorted, and its plan.
+async fn sorted_rows(context: &SessionContext, sql: &str) -> Result<(Vec<String>, String)> {
+    let frame = statement(context, sql).await?;
+    let task = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await?;
+    let shown = displayable(plan.as_ref()).indent(false).to_string();
+    let rows = pretty_format_batches(&collect(plan, task).await?)?.to_string();
+    let mut lines: Vec<String> = rows.lines().map(squeeze).collect();
+    lines.sort();
+    Ok((lines, shown))
+}
+
+/// Returns the error of a statement that was to fail, as its user would see it.
+///
+/// # Panics
+/// When it did not fail, or with an error that is not ours.
+pub fn failure<T: std::fmt::Debug>(outcome: Result<T>) -> Error {
+    let error = outcome.expect_err("it was to fail");
+    match error.downcast_ref::<DataFusionError>() {
+        Some(error) => Error::from_datafusion(error),
+        None => error.downcast::<Error>().expect("errors of the connector are ours"),
+    }
+}
+
+/// Checks that a printed table has these lines, whatever the widths of its columns.
+///
+/// # Panics
+/// When one is missing.
+pub fn assert_lines(text: &str, lines: &[&str]) {
+    let found = squeeze(text);
+    for line in lines {
+        assert!(found.contains(&squeeze(line)), "no line {line} in\n{text}");
+    }
+}
+
+/// Returns a text with one space between its words.
+pub fn squeeze(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns conditions on a column of text that collations and parsers may see in another way.
+pub fn conditions_on_text(column: &str) -> Vec<String> {
+    let mut conditions = Vec::new();
+    for (place, value) in nasty_texts().iter().enumerate() {
+        let literal = format!("'{}'", value.replace('\'', "''"));
+        conditions.push(format!("{column} = {literal}"));
+        conditions.push(format!("{column} IN ({literal}, 'zebra')"));
+        // The rest asks the same of each value, so that some values serve.
+        if place % 4 == 0 {
+            conditions.extend(["<>", "<", ">="].map(|op| format!("{column} {op} {literal}")));
+            conditions.push(format!("{column} NOT IN ({literal}, 'zebra')"));
+            conditions.push(format!("NOT ({column} = {literal})"));
+            conditions.push(format!("starts_with({column}, {literal})"));
+        }
+    }
+    for pattern in ["app%", "c\\%", "c\\\\%", "%", "''%", "*%", "[a%", "?%", "é%", "a_b", "APP%"] {
+        conditions.push(format!("{column} LIKE '{pattern}'"));
+    }
+    conditions.push(format!("{column} IS NULL OR {column} = 'apple'"));
+    conditions.push(format!("{column} IS NOT NULL AND {column} <> 'Apple'"));
+    conditions
+}
+
+/// Returns values that mean something to a collation, a pattern or a parser.
+pub fn nasty_texts() -> Vec<String> {
+    [
+        "apple",
+        "Apple",
+        "APPLE",
+        "apple ",
+        " apple",
+        "apple  ",
+        "äpple",
+        "a\u{308}pple",
+        "Äpple",
+        "",
+        " ",
+        "\t",
+        "c\\d",
+        "cd",
+        "\\",
+        "\\\\",
+        "'",
+        "''",
+        "\"",
+        "`",
+        "a'b",
+        "a\"b",
+        "ab",
+        "\\' OR 1=1 -- ",
+        "' OR '1'='1",
+        "x' -- ",
+        "x /* ",
+        "%",
+        "_",
+        "a%",
+        "a_b",
+        "NULL",
+        "0",
+        "00",
+        "1",
+        "1.0",
+        "straße",
+        "strasse",
+        "ﬁ",
+        "fi",
+        "İ",
+        "i",
+        "I",
+        "ı",
+        "🦀",
+        "?",
+        "日本",
+        "ｱ",
+        "ア",
+        "a\nb",
+        "a\u{a0}b",
+        "a b",
+        "\u{200d}",
+        "e",
+        "é",
+        "zebra",
+        "Zebra",
+        "_x",
+        ";",
+        "--",
+        "#",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }

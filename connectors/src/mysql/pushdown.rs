@@ -73,7 +73,9 @@ fn text(detail: &Detail, test: Test<'_>) -> Outcome {
         return refused("the column's collation would decide");
     }
     let writable = |value: &Literal| match (value, detail.charset.as_deref()) {
-        (Literal::Text(_), Some("utf8mb4" | "utf8mb3" | "utf8")) => true,
+        (Literal::Text(_), Some("utf8mb4")) => true,
+        // Letters beyond these have no collation in common with such a column: an error there.
+        (Literal::Text(text), Some("utf8mb3" | "utf8")) => text.chars().all(|c| c <= '\u{ffff}'),
         // What these have in common with UTF-8 is ASCII.
         (Literal::Text(text), Some("latin1" | "ascii")) => text.is_ascii(),
         _ => false,
@@ -172,6 +174,9 @@ mod tests {
         assert!(is_refused(&rule(ZeroDates::Null, &text, Test::StartsWith("a"))));
         let latin = column("varchar", DataType::Utf8, Some("latin1"));
         assert!(is_refused(&answer(&latin, Comparison::Equal, &value)));
+        let short = column("varchar", DataType::Utf8, Some("utf8mb3"));
+        assert_eq!(answer(&short, Comparison::Equal, &value), Outcome::Inexact);
+        assert!(is_refused(&answer(&short, Comparison::Equal, &Literal::Text("🦀".into()))));
         let foreign = column("varchar", DataType::Utf8, Some("sjis"));
         assert!(is_refused(&answer(&foreign, Comparison::Equal, &Literal::Text("a".into()))));
     }

@@ -69,7 +69,8 @@ impl MariaDb {
             &first,
             format!(
                 "CREATE USER '{USER}'@'%' IDENTIFIED BY '{password}';\n\
-                 GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n"
+                 GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n\
+                 SET GLOBAL sql_select_limit = 3;\n"
             ),
         )?;
         let port = free_port()?;
@@ -109,7 +110,9 @@ impl MariaDb {
             .user(Some(USER))
             .pass(Some(PASSWORD))
             .prefer_socket(false);
-        Ok(Conn::new(options).await?)
+        let mut connection = Conn::new(options).await?;
+        connection.query_drop("SET sql_select_limit = 18446744073709551615").await?;
+        Ok(connection)
     }
 
     fn wait_until_it_listens(&mut self) -> Result<()> {
@@ -151,7 +154,7 @@ fn serve(folder: &Path, rows: &Path, first: &Path, port: u16, as_user: bool) -> 
         .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M"])
         // What the connector must pin is something else here.
         .args(["--default-time-zone=-05:00", "--sql-mode=ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH"])
-        .args(["--character-set-server=latin1", "--sql-select-limit=3"])
+        .arg("--character-set-server=latin1")
         .stdout(log.try_clone()?)
         .stderr(log);
     if as_user {
