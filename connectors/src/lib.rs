@@ -7,6 +7,7 @@ mod lake;
 mod mysql;
 mod postgres;
 pub mod relational;
+mod rest;
 mod sqlite;
 pub mod tpch;
 
@@ -17,7 +18,7 @@ use meshwork_engine::connector::Connector;
 use meshwork_engine::{Error, Result};
 
 /// The kinds of connectors that exist, sorted.
-pub const KINDS: &[&str] = &["lake", "mysql", "postgres", "sqlite", "tpch"];
+pub const KINDS: &[&str] = &["lake", "mysql", "postgres", "rest", "sqlite", "tpch"];
 
 /// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
 /// not its definition.
@@ -31,6 +32,7 @@ pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
         "lake" => lake::make(properties),
         "mysql" => mysql::make(properties),
         "postgres" => postgres::make(properties),
+        "rest" => rest::make(properties),
         "sqlite" => sqlite::make(properties),
         "tpch" => tpch::make(properties),
         _ => Err(Error::user(

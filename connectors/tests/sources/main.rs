@@ -2,4 +2,5 @@
 
 mod harness;
 mod lake;
+mod rest;
 mod tpch;

@@ -1,0 +1,576 @@
+//! A JSON API as tables, against a real server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use meshwork_engine::environment::{self, Task};
+use meshwork_engine::{Error, ErrorKind};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::harness::Catalogs;
+
+const N_ITEMS: u64 = 10;
+
+/// A server on a free port, what it was asked, and a catalog `rest` over it.
+struct Api {
+    catalogs: Catalogs,
+    asked: Arc<Mutex<Vec<String>>>,
+    address: SocketAddr,
+    _server: Task<()>,
+}
+
+type Asked = State<Arc<Mutex<Vec<String>>>>;
+
+impl Api {
+    /// Starts the server; `tables` is the part of the manifest below `tables:`.
+    async fn new(head: &str, tables: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let router = router(Arc::clone(&asked));
+        let server = environment::spawn("test API", async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        let api = Self { catalogs: Catalogs::new(), asked, address, _server: server };
+        api.define("rest", head, tables);
+        api
+    }
+
+    fn define(&self, name: &str, head: &str, tables: &str) {
+        let manifest = format!(
+            "connector: {{name: test, version: 1, base_url: \"{{{{config.base}}}}/v1\", \
+             allow_http: true, allow_private: true}}\n{head}\ntables:\n{tables}"
+        );
+        let base = format!("http://{}", self.address);
+        self.catalogs.define(
+            name,
+            "rest",
+            &[
+                ("manifest_inline", &manifest),
+                ("config.base", &base),
+                ("secret.key", "s3cr3t-value"),
+            ],
+        );
+    }
+
+    async fn rows(&self, sql: &str) -> Vec<String> {
+        self.catalogs.rows(sql).await
+    }
+
+    async fn error(&self, sql: &str) -> Error {
+        self.catalogs.error(sql).await
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock())
+    }
+}
+
+fn router(asked: Arc<Mutex<Vec<String>>>) -> Router {
+    Router::new()
+        .route("/v1/cursor", get(cursor))
+        .route("/v1/offset", get(offset))
+        .route("/v1/page", get(page))
+        .route("/v1/linked", get(linked))
+        .route("/v1/next", get(next_url))
+        .route("/v1/endless", get(endless))
+        .route("/v1/filtered", get(filtered))
+        .route("/v1/customers/{id}/orders", get(orders))
+        .route("/v1/busy", get(busy))
+        .route("/v1/slow", get(slow))
+        .route("/v1/typed", get(typed))
+        .route("/v1/guarded", get(guarded))
+        .route("/v1/away", get(away))
+        .route("/v1/large", get(large))
+        .route("/v1/broken", get(|| async { "<html>" }))
+        .route("/v1/shapeless", get(|| async { json_text(&json!({"items": []})) }))
+        .route("/elsewhere", get(elsewhere))
+        .with_state(asked)
+}
+
+fn json_text(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+fn items(from: u64, count: u64) -> Vec<Value> {
+    let item = |id| json!({"id": id, "name": format!("item {id}"), "even": id % 2 == 0});
+    (from..(from + count).min(N_ITEMS)).map(item).collect()
+}
+
+fn param(query: &Option<String>, name: &str) -> Option<String> {
+    let query = query.as_deref().unwrap_or_default();
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+fn number(query: &Option<String>, name: &str, default: u64) -> u64 {
+    param(query, name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn record(asked: &Asked, path: &str, query: &Option<String>) -> usize {
+    let mut asked = asked.lock();
+    asked.push(format!("{path}?{}", query.as_deref().unwrap_or_default()));
+    asked.len()
+}
+
+async fn cursor(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "cursor", &query);
+    let from = number(&query, "cursor", 0);
+    let rows = items(from, number(&query, "limit", 3).min(3));
+    let next = from + rows.len() as u64;
+    let next = if next < N_ITEMS { json!(next.to_string()) } else { Value::Null };
+    json_text(&json!({"data": rows, "paging": {"next": next}}))
+}
+
+/// Returns fewer rows than asked for, as real servers do.
+async fn offset(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "offset", &query);
+    let rows = items(number(&query, "offset", 0), number(&query, "limit", 4).min(4));
+    let total = number(&query, "claimed", N_ITEMS);
+    json_text(&json!({"data": {"rows": rows}, "total": total}))
+}
+
+async fn page(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "page", &query);
+    let page = number(&query, "page", 1);
+    json_text(&Value::Array(items((page - 1) * 5, 5)))
+}
+
+async fn linked(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "linked", &query);
+    let from = number(&query, "from", 0);
+    let body = Value::Array(items(from, 4));
+    if from + 4 >= N_ITEMS {
+        return json_text(&body);
+    }
+    let link = format!("<linked?from={}>; rel=\"next\"", from + 4);
+    ([(header::LINK, link)], body.to_string()).into_response()
+}
+
+async fn next_url(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "next", &query);
+    let from = number(&query, "from", 0);
+    let next = if from == 8 { json!("") } else { json!(format!("/v1/next?from={}", from + 4)) };
+    json_text(&json!({"data": items(from, 4), "next": next}))
+}
+
+async fn endless(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    let n_asked = record(&asked, "endless", &query);
+    json_text(&json!({"data": items(0, 1), "paging": {"next": n_asked}}))
+}
+
+async fn filtered(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "filtered", &query);
+    // Knows `ids` and ignores everything else.
+    let ids = param(&query, "ids");
+    let wanted = |item: &Value| {
+        ids.as_ref().is_none_or(|ids| ids.split(',').any(|id| id == item["id"].to_string()))
+    };
+    json_text(&Value::Array(items(0, N_ITEMS).into_iter().filter(wanted).collect()))
+}
+
+async fn orders(asked: Asked, Path(id): Path<String>) -> Response {
+    record(&asked, &format!("orders of {id}"), &None);
+    json_text(&json!([{"customer": id, "total": "12.50"}]))
+}
+
+async fn busy(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    match (record(&asked, "busy", &query), param(&query, "wait")) {
+        (1 | 2, wait) => {
+            let wait = wait.unwrap_or_else(|| "1".to_owned());
+            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, wait)]).into_response()
+        }
+        _ => json_text(&Value::Array(items(0, 2))),
+    }
+}
+
+async fn slow(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "slow", &query);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    json_text(&json!([]))
+}
+
+async fn typed(RawQuery(query): RawQuery) -> Response {
+    let good = json!({
+        "text": "a", "small": 1, "big": 9_007_199_254_740_993_i64, "ratio": 0.5, "yes": true,
+        "money": "1234.50", "day": "2024-02-29", "local": "2024-02-29T12:00:00.25",
+        "at": "2024-02-29T12:00:00+02:00", "any": {"x": [1, null]}, "deep": {"er": "found"}
+    });
+    let mut bad = good.clone();
+    if let Some(name) = param(&query, "spoil") {
+        bad[name] = json!(["unfit"]);
+    }
+    json_text(&json!([good, {"text": "b"}, bad]))
+}
+
+async fn guarded(asked: Asked, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "guarded", &query);
+    let text = |name: &str| {
+        headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    let basic = "Basic bWU6czNjcjN0LXZhbHVl";
+    let known = [
+        text("authorization") == "Bearer s3cr3t-value",
+        text("authorization") == basic,
+        text("x-key") == "s3cr3t-value",
+        param(&query, "api_key").as_deref() == Some("s3cr3t-value"),
+    ];
+    match known.contains(&true) {
+        true => json_text(&Value::Array(items(0, 1))),
+        false => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+/// Redirects to the same server under another name.
+async fn away(headers: HeaderMap) -> Response {
+    let host = headers[header::HOST].to_str().unwrap().replace("127.0.0.1", "localhost");
+    (StatusCode::FOUND, [(header::LOCATION, format!("http://{host}/elsewhere"))]).into_response()
+}
+
+async fn elsewhere(asked: Asked, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "elsewhere", &query);
+    let carried = headers.contains_key("authorization") || headers.contains_key("x-key");
+    json_text(&json!([{"id": 1, "name": if carried { "leaked" } else { "clean" }}]))
+}
+
+async fn large() -> Response {
+    json_text(&json!([{"id": 1, "name": "x".repeat(200_000)}]))
+}
+
+const SCHEMA: &str = "schema: {columns: {id: int64!, name: utf8}}";
+
+fn table(name: &str, rows: &str, more: &str) -> String {
+    format!("  {name}: {{list: {{path: /{name}, rows: \"{rows}\"}}, {SCHEMA}{more}}}\n")
+}
+
+fn all(name: &str) -> String {
+    format!("SELECT count(*), count(DISTINCT id), min(id), max(id) FROM rest.api.{name}")
+}
+
+#[tokio::test]
+async fn every_way_of_paging_reads_every_row() {
+    let tables = [
+        table(
+            "cursor",
+            "$.data[*]",
+            ", paginate: {type: cursor, next: $.paging.next, send: {query: cursor}, \
+               page_size: {query: limit, max: 3}, stop: missing, max_pages: 100, on_max: error}",
+        ),
+        table(
+            "offset",
+            "$.data.rows[*]",
+            ", paginate: {type: offset, send: {query: offset}, \
+               page_size: {query: limit, max: 6}}",
+        ),
+        table("page", "$[*]", ", paginate: {type: page, send: {query: page}}"),
+        table("linked", "$[*]", ", paginate: {type: link_header}"),
+        table("next", "$.data[*]", ", paginate: {type: next_url, next: $.next}"),
+    ];
+    let api = Api::new("", &tables.concat()).await;
+    let listed = api.catalogs.connector("rest").tables("api").await.unwrap();
+    let names: Vec<&str> = listed.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(names, ["cursor", "linked", "next", "offset", "page"]);
+    for (name, n_pages) in [("cursor", 4), ("offset", 4), ("page", 3), ("linked", 3), ("next", 3)] {
+        assert_eq!(api.rows(&all(name)).await, ["10|10|0|9"], "{name}");
+        assert_eq!(api.asked().len(), n_pages, "{name}");
+    }
+    let sql = "SELECT name FROM rest.api.linked ORDER BY id DESC LIMIT 2";
+    assert_eq!(api.rows(sql).await, ["item 9", "item 8"]);
+    assert_eq!(api.rows("SELECT count(*) FROM rest.api.page").await, ["10"]);
+    api.catalogs.connector("rest").check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listing_that_does_not_end_is_an_error() {
+    let paging = "type: cursor, next: $.paging.next, send: {query: cursor}";
+    let claimed = "  claimed: {list: {path: /offset, rows: \"$.data.rows[*]\", params: {claimed: \"12\"}}, \
+                   paginate: {type: offset, send: {query: offset}, total: $.total}, \
+                   schema: {columns: {id: int64!}}}\n";
+    let counted = "  counted: {list: {path: /offset, rows: \"$.data.rows[*]\"}, \
+                   paginate: {type: offset, send: {query: offset}, total: $.total}, \
+                   schema: {columns: {id: int64!}}}\n";
+    let tables = [
+        table("endless", "$.data[*]", &format!(", paginate: {{{paging}, max_pages: 5}}")),
+        table("linked", "$[*]", ""),
+        table("cursor", "$.data[*]", &format!(", paginate: {{{paging}, max_pages: 3}}")),
+        claimed.to_owned(),
+        counted.to_owned(),
+    ];
+    let api = Api::new("", &tables.concat()).await;
+    for name in ["endless", "linked", "cursor", "claimed"] {
+        let error = api.error(&format!("SELECT count(*) FROM rest.api.{name}")).await;
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Source, "SOURCE_TRUNCATED"));
+        assert!(error.message.contains(name), "{error:?}");
+    }
+    api.asked();
+    assert_eq!(api.rows("SELECT count(*) FROM rest.api.counted").await, ["10"]);
+    assert_eq!(api.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn filters_become_parameters_and_are_checked_again() {
+    let rules = ", pushdown: [{column: id, ops: [eq, in], param: ids, semantics: exact}, \
+                 {column: name, ops: [eq], param: name}, \
+                 {column: id, ops: [ge, lt], params: {ge: from, lt: before}}, {limit: true}]";
+    let api = Api::new("", &table("filtered", "$[*]", rules)).await;
+    for (filter, rows, asked) in [
+        ("id = 3", vec!["3"], "ids=3"),
+        ("id IN (3, 4, 11)", vec!["3", "4"], "ids=3%2C4%2C11"),
+        ("id IN (1, 3, 5, 7, 9)", vec!["1", "3", "5", "7", "9"], "ids=1%2C3%2C5%2C7%2C9"),
+        ("id = 3 OR id = 4", vec!["3", "4"], "ids=3%2C4"),
+        ("name = 'item 5'", vec!["5"], "name=item+5"),
+        ("id >= 7 AND id < 9", vec!["7", "8"], "from=7&before=9"),
+        ("id BETWEEN 7 AND 8", vec!["7", "8"], "from=7"),
+        ("id > 8", vec!["9"], ""),
+        ("id <> 1 AND name LIKE '%1'", vec![], ""),
+        ("id = 3 AND name = 'item 4'", vec![], "ids=3&name=item+4"),
+        ("id = 3 OR name = 'item 4'", vec!["3", "4"], ""),
+    ] {
+        let sql = format!("SELECT id FROM rest.api.filtered WHERE {filter} ORDER BY id");
+        assert_eq!(api.rows(&sql).await, rows, "{filter}");
+        assert_eq!(api.asked(), [format!("filtered?{asked}")], "{filter}");
+    }
+    let plan = api.catalogs.plan("SELECT * FROM rest.api.filtered WHERE id = 3").await;
+    assert!(plan.contains("/v1/filtered?ids=3") && !plan.contains("FilterExec"), "{plan}");
+    let plan = api.catalogs.plan("SELECT * FROM rest.api.filtered WHERE name = 'x'").await;
+    assert!(plan.contains("name=x") && plan.contains("FilterExec"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_limit_stops_paging() {
+    let paging = ", paginate: {type: cursor, next: $.paging.next, send: {query: cursor}, \
+                  page_size: {query: limit, max: 3}}";
+    let api = Api::new(
+        "",
+        &table("cursor", "$.data[*]", &format!("{paging}, pushdown: [{{limit: true}}]")),
+    )
+    .await;
+    assert_eq!(api.rows("SELECT id FROM rest.api.cursor LIMIT 2").await, ["0", "1"]);
+    assert_eq!(api.asked(), ["cursor?limit=2"]);
+    assert_eq!(api.rows("SELECT id FROM rest.api.cursor LIMIT 4").await.len(), 4);
+    assert_eq!(api.asked().len(), 2);
+    // The limit counts rows that pass the filter, so it stays with the engine.
+    assert_eq!(api.rows("SELECT id FROM rest.api.cursor WHERE id > 6 LIMIT 2").await, ["7", "8"]);
+}
+
+#[tokio::test]
+async fn a_part_of_the_path_is_a_required_filter() {
+    let tables = "  orders: {list: {path: \"/customers/{{filter.cid}}/orders\", rows: \"$[*]\"}, \
+                  pushdown: [{column: customer, ops: [eq], path_param: cid, required: true}], \
+                  schema: {columns: {customer: utf8!, total: \"decimal(10,2)\"}}}\n";
+    let api = Api::new("", tables).await;
+    let sql = "SELECT customer, total FROM rest.api.orders WHERE customer = 'a/b ü'";
+    assert_eq!(api.rows(sql).await, ["a/b ü|12.50"]);
+    assert_eq!(api.asked(), ["orders of a/b ü?"]);
+    let error = api.error("SELECT * FROM rest.api.orders").await;
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::User, "FILTER_REQUIRED"));
+    assert!(error.message.contains("customer"), "{error:?}");
+    let error = api.error("SELECT * FROM rest.api.orders WHERE customer = '..'").await;
+    assert_eq!(error.code, "FILTER_VALUE");
+    assert!(api.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_busy_source_is_asked_again_when_it_says() {
+    let tables = table("busy", "$[*]", "")
+        + "  later: {list: {path: /busy, rows: \"$[*]\", params: {wait: \"3600\"}}, \
+           schema: {columns: {id: int64}}}\n";
+    let api = Api::new("retry: {max: 2, backoff: {base: 10ms}}", &tables).await;
+    let before = Instant::now();
+    assert_eq!(api.rows("SELECT count(*) FROM rest.api.busy").await, ["2"]);
+    assert!(before.elapsed() >= Duration::from_secs(2));
+    assert_eq!(api.asked().len(), 3);
+    let error = api.error("SELECT count(*) FROM rest.api.later").await;
+    assert_eq!(error.code, "SOURCE_RATE_LIMITED");
+    assert!(error.retryable && error.hint.unwrap().contains("3600"));
+
+    api.asked();
+    api.define("impatient", "retry: {max: 1}", &tables);
+    let error = api.error("SELECT count(*) FROM impatient.api.busy").await;
+    assert_eq!((error.code.as_str(), api.asked().len()), ("SOURCE_RATE_LIMITED", 2));
+}
+
+#[tokio::test]
+async fn deadlines_and_bounds_hold() {
+    let head = "limits: {request_timeout: 200ms, total_timeout: 900ms, body_bytes_max: 100000}\n\
+                retry: {max: 50, backoff: {base: 50ms, max: 50ms}}";
+    let names = ["slow", "large", "broken", "shapeless", "gone"];
+    let tables: String = names.iter().map(|name| table(name, "$[*]", "")).collect();
+    let api = Api::new(head, &tables).await;
+    let before = Instant::now();
+    let error = api.error("SELECT * FROM rest.api.slow").await;
+    assert_eq!(error.code, "SOURCE_TIMEOUT", "{error:?}");
+    assert!(before.elapsed() < Duration::from_secs(3));
+    assert!(api.asked().len() > 1);
+    for (name, code) in [
+        ("large", "SOURCE_ANSWER_TOO_LARGE"),
+        ("broken", "SOURCE_FORMAT"),
+        ("shapeless", "SOURCE_FORMAT"),
+        ("gone", "SOURCE_HTTP_ERROR"),
+    ] {
+        let error = api.error(&format!("SELECT * FROM rest.api.{name}")).await;
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Source, code), "{error:?}");
+        assert!(error.message.contains(&format!("/v1/{name}")), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn values_have_their_declared_types_or_are_errors() {
+    let columns = "text: utf8!, small: int32, big: int64, ratio: float64, yes: bool, \
+                   money: \"decimal(10,2)\", day: date, local: timestamp_us, \
+                   at: timestamp_us_utc, any: json, deep: {type: utf8, path: $.deep.er}";
+    let spoiled = |name: &str| {
+        format!(
+            "  bad_{name}: {{list: {{path: /typed, rows: \"$[*]\", params: {{spoil: {name}}}}}, \
+                 schema: {{mode: declared, columns: {{{columns}}}}}}}\n"
+        )
+    };
+    let names = ["text", "small", "big", "ratio", "yes", "money", "day", "local", "at"];
+    let mut tables: String = names.iter().map(|name| spoiled(name)).collect();
+    tables.push_str(&format!(
+        "  typed: {{list: {{path: /typed, rows: \"$[*]\"}}, schema: {{columns: {{{columns}}}}}}}\n"
+    ));
+    tables.push_str(
+        "  lacking: {list: {path: /typed, rows: \"$[*]\"}, schema: {columns: {small: int32!}}}\n",
+    );
+    let api = Api::new("", &tables).await;
+    let rows = api.rows("SELECT * FROM rest.api.typed").await;
+    assert_eq!(
+        rows[0],
+        "a|1|9007199254740993|0.5|true|1234.50|2024-02-29|2024-02-29T12:00:00.250|\
+         2024-02-29T10:00:00Z|{\"x\":[1,null]}|found"
+    );
+    assert_eq!(rows[1], "b||||||||||");
+    for name in names {
+        let error = api.error(&format!("SELECT {name} FROM rest.api.bad_{name}")).await;
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Source, "SOURCE_VALUE"));
+        assert!(error.message.contains(&format!("column \"{name}\"")), "{error:?}");
+        assert!(error.message.contains("a value is a list"), "{error:?}");
+    }
+    let error = api.error("SELECT * FROM rest.api.lacking").await;
+    assert!(error.message.contains("a row has no $.small"), "{error:?}");
+}
+
+#[tokio::test]
+async fn credentials_are_sent_and_never_shown() {
+    let tables = table("guarded", "$[*]", "") + &table("away", "$[*]", "");
+    let api = Api::new("", &tables).await;
+    let error = api.error("SELECT * FROM rest.api.guarded").await;
+    assert_eq!(error.code, "SOURCE_AUTHENTICATION");
+    for (name, auth) in [
+        ("bearer", "{type: bearer, token: \"${secret:key}\"}"),
+        ("basic", "{type: basic, username: me, password: \"${secret:key}\"}"),
+        ("header", "{type: api_key, in: header, name: X-Key, value: \"${secret:key}\"}"),
+        ("query", "{type: api_key, in: query, name: api_key, value: \"${secret:key}\"}"),
+    ] {
+        api.define(name, &format!("auth: {auth}"), &tables);
+        let sql = format!("SELECT count(*) FROM {name}.api.guarded");
+        assert_eq!(api.rows(&sql).await, ["1"], "{name}");
+        let plan = api.catalogs.plan(&format!("SELECT * FROM {name}.api.guarded")).await;
+        let debug = format!("{:?}", api.catalogs.connector(name));
+        // The redirect leads to another host, which nobody allowed.
+        let error = api.error(&format!("SELECT * FROM {name}.api.away")).await;
+        assert_eq!(error.code, "SOURCE_FORBIDDEN_ADDRESS", "{error:?}");
+        for shown in [&plan, &debug, &format!("{error:?}")] {
+            assert!(!shown.contains("s3cr3t"), "{name}: {shown}");
+        }
+        assert!(name != "query" || plan.contains("api_key=***"), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_host_gets_no_credentials() {
+    let api = Api::new("", &table("page", "$[*]", "")).await;
+    let port = api.address.port();
+    let manifest = format!(
+        "connector: {{name: test, version: 1, base_url: \"http://127.0.0.1:{port}/v1\", \
+         allow_http: true, allow_private: true, allowed_hosts: [\"localhost:{port}\"]}}\n\
+         auth: {{type: bearer, token: \"${{secret:key}}\"}}\ntables:\n{}",
+        table("away", "$[*]", "")
+    );
+    api.catalogs.define("two", "rest", &[("manifest_inline", &manifest), ("secret.key", "x")]);
+    assert_eq!(api.rows("SELECT name FROM two.api.away").await, ["clean"]);
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_unless_allowed() {
+    let api = Api::new("", &table("page", "$[*]", "")).await;
+    let port = api.address.port();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        let manifest = format!(
+            "connector: {{name: test, version: 1, base_url: \"http://{host}:{port}/v1\", \
+             allow_http: true}}\ntables:\n{}",
+            table("page", "$[*]", "")
+        );
+        api.catalogs.define("inside", "rest", &[("manifest_inline", &manifest)]);
+        let error = api.error("SELECT * FROM inside.api.page").await;
+        assert_eq!(error.kind, ErrorKind::Source, "{error:?}");
+        assert!(api.asked().is_empty(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_is_down_is_named() {
+    let api = Api::new("retry: {max: 1, backoff: {base: 10ms}}", &table("page", "$[*]", "")).await;
+    let address = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let manifest = format!(
+        "connector: {{name: test, version: 1, base_url: \"http://{address}\", allow_http: true, \
+         allow_private: true}}\ntables:\n{}",
+        table("page", "$[*]", "")
+    );
+    api.catalogs.define("down", "rest", &[("manifest_inline", &manifest)]);
+    let error = api.error("SELECT * FROM down.api.page").await;
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Source, "SOURCE_UNREACHABLE"));
+    assert!(error.message.contains(&address.to_string()), "{error:?}");
+    assert!(api.catalogs.connector("down").check().await.is_err());
+    assert_eq!(api.rows("SELECT count(*) FROM rest.api.page").await.len(), 1);
+}
+
+#[tokio::test]
+async fn mistakes_in_a_manifest_are_named() {
+    let catalogs = Catalogs::new();
+    let good = "connector: {name: a, version: 1, base_url: \"https://api.example.com\"}\n\
+                tables: {t: {list: {path: /t, rows: $}, schema: {columns: {id: int64}}}}";
+    catalogs.define("good", "rest", &[("manifest_inline", good)]);
+    catalogs.connector("good");
+    for (from, to, named) in [
+        ("version: 1", "version: 1, colour: red", "colour"),
+        ("rows: $", "rows: $, order_by: x", "order_by"),
+        ("version: 1", "version: 2", "version"),
+        ("https:", "http:", "allow_http"),
+        ("id: int64", "id: integer", "integer"),
+        ("rows: $", "rows: data", "list.rows"),
+        ("/t", "t", "list.path"),
+        ("/t", "\"/{{filter.x}}\"", "\"x\""),
+        ("/t", "\"/{{config.y}}\"", "config.y"),
+        ("/t", "\"/{{env.HOME}}\"", "env.HOME"),
+        ("tables", "auth: {type: bearer, token: literal}\ntables", "auth.token"),
+        ("tables", "auth: {type: bearer, token: \"${secret:z}\"}\ntables", "secret.z"),
+        ("tables", "auth: {type: basic, token: x}\ntables", "auth.token"),
+        ("tables", "auth: {type: oauth2}\ntables", "oauth2"),
+        ("tables", "retry: {on: [soon]}\ntables", "retry.on"),
+        ("tables", "limits: {total_timeout: 5 parsecs}\ntables", "limits.total_timeout"),
+        ("rows: $}", "rows: $}, paginate: {type: cursor, next: $.n}", "paginate.send"),
+        ("rows: $}", "rows: $}, paginate: {type: cursor, on_max: stop}", "stop"),
+        ("rows: $}", "rows: $}, pushdown: [{column: x, ops: [eq], param: x}]", "\"x\""),
+        ("rows: $}", "rows: $}, pushdown: [{column: id, ops: [ge, lt], param: x}]", "\"id\""),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let manifest = good.replacen(from, to, 1);
+        catalogs.define("wrong", "rest", &[("manifest_inline", &manifest)]);
+        let error = catalogs.refusal("wrong");
+        assert_eq!(error.kind, ErrorKind::User);
+        assert!(error.message.contains(named), "{to}: {error:?}");
+        assert!(error.message.contains("catalog \"wrong\""), "{error:?}");
+    }
+}
