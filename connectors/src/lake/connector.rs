@@ -105,7 +105,7 @@ impl Connector for Lake {
             .await;
         match looked_up {
             Ok(found) => Ok(Some(found)),
-            Err(error) if error.code == NO_SUCH_TABLE => Ok(None),
+            Err(error) if error.code == "TABLE_NOT_FOUND" => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -133,9 +133,6 @@ impl Connector for Lake {
     }
 }
 
-/// Travels from a lookup to its caller, because a query's scope keeps what it looked up, but not a lack.
-const NO_SUCH_TABLE: &str = "LAKE_NO_SUCH_TABLE";
-
 impl Shared {
     /// Says in an error's message which catalog it is about.
     fn named<T>(&self, result: Result<T>) -> Result<T> {
@@ -149,7 +146,8 @@ impl Shared {
         self.location.check()?;
         let name = format!("{schema}.{table}");
         let Some(mut found) = self.layout.find(schema, table).await? else {
-            return Err(Error::user(NO_SUCH_TABLE, name));
+            // An error, because a query's scope keeps what it looked up, but not a lack.
+            return Err(Error::user("TABLE_NOT_FOUND", name));
         };
         let listed = std::mem::take(&mut found.files);
         let Partitioned { fields, files } = partition(listed, &found.root, &name)?;

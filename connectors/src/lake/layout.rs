@@ -252,7 +252,7 @@ fn refuse_foreign(files: &[ObjectMeta], root: &Path, table: &str) -> Result<()> 
 
 /// The error for a store that does not answer a listing.
 pub(super) fn unreachable(cause: &object_store::Error) -> Error {
-    Error::source("SOURCE_UNREACHABLE", "the catalog's files could not be listed").caused_by(cause)
+    Error::source("SOURCE_UNAVAILABLE", "the catalog's files could not be listed").caused_by(cause)
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl Location {
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::Local(directory) if !directory.is_dir() => Err(Error::source(
-                "SOURCE_UNREACHABLE",
+                "SOURCE_UNAVAILABLE",
                 format!("directory \"{}\" is not there", directory.display()),
             )
             .with_hint("Every node must see the catalog's location under the same path.")),

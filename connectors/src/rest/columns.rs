@@ -105,7 +105,7 @@ pub(super) fn batch(
         column.array(rows).map_err(|what| {
             let declared = &column.declared;
             Error::source(
-                "SOURCE_VALUE",
+                "SOURCE_VALUE_MISMATCH",
                 format!("column \"{}\" ({declared}) of table \"{table}\": {what}", column.name),
             )
             .with_hint("Declare the column in the manifest as the source really sends it.")

@@ -207,12 +207,14 @@ impl Http {
 
     fn refused(&self, url: &Url, status: StatusCode, headers: &HeaderMap) -> Failure {
         let again = self.api.retry.statuses.contains(&status.as_u16());
-        let code = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "SOURCE_AUTHENTICATION",
-            StatusCode::TOO_MANY_REQUESTS => "SOURCE_RATE_LIMITED",
-            _ => "SOURCE_HTTP_ERROR",
+        let what = format!("{} answered {status}", self.shown(url));
+        let mut error = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Error::source("SOURCE_AUTHENTICATION", what)
+            }
+            StatusCode::TOO_MANY_REQUESTS => Error::source("SOURCE_RATE_LIMITED", what),
+            _ => Error::source("SOURCE_HTTP_ERROR", what),
         };
-        let mut error = Error::source(code, format!("{} answered {status}", self.shown(url)));
         error.retryable = again;
         Failure { error, again, retry_after: retry_after(headers) }
     }
@@ -220,7 +222,7 @@ impl Http {
     fn timed_out(&self, url: &Url, limit: Duration) -> Failure {
         let seconds = limit.as_secs_f64();
         let what = format!("{} did not answer within {seconds} s", self.shown(url));
-        let error = Error::source("SOURCE_TIMEOUT", what).retryable();
+        let error = Error::resources("DEADLINE_EXCEEDED", what);
         Failure { error, again: self.api.retry.on_timeout, retry_after: None }
     }
 
@@ -228,7 +230,7 @@ impl Http {
     fn sending_failed(&self, url: &Url, cause: reqwest::Error) -> Failure {
         let again = cause.is_timeout() && self.api.retry.on_timeout;
         let what = format!("{} could not be read", self.shown(url));
-        let error = Error::source("SOURCE_UNREACHABLE", what).caused_by(&cause.without_url());
+        let error = Error::source("SOURCE_UNAVAILABLE", what).caused_by(&cause.without_url());
         Failure { error: error.retryable(), again, retry_after: None }
     }
 

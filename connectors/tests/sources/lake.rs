@@ -338,7 +338,7 @@ async fn wrong_properties_are_named_and_a_missing_place_is_an_error() {
     let gone = gone.to_str().unwrap();
     catalogs.define("gone", "lake", &[("location", gone)]);
     let error = catalogs.connector("gone").schema_names().await.unwrap_err();
-    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Source, "SOURCE_UNREACHABLE"));
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Source, "SOURCE_UNAVAILABLE"));
     for (properties, named) in [
         (vec![], "location"),
         (vec![("location", gone), ("colour", "red")], "colour"),
