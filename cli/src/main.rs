@@ -1,3 +1,53 @@
 //! The one binary of Meshwork.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use meshwork::node;
+use meshwork::node::{CoordinatorArgs, StandaloneArgs};
+
+/// Meshwork: one SQL endpoint over all your data products.
+#[derive(Debug, Parser)]
+#[command(name = "meshwork", version, about)]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Runs everything in one process, with nothing to configure.
+    Standalone(StandaloneArgs),
+    /// Plans queries for the workers that announce themselves.
+    Coordinator(CoordinatorArgs),
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    meshwork_engine::telemetry::start_logging();
+    let ended = node::with_runtimes(async {
+        match command.what {
+            What::Standalone(args) => node::standalone(args).await,
+            What::Coordinator(args) => node::coordinator(args).await,
+        }
+    });
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of the process to its user")]
+fn print_error(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+    if let Some(ours) = error.downcast_ref::<meshwork_engine::Error>() {
+        ours.causes.iter().for_each(|cause| eprintln!("  because: {cause}"));
+        ours.hint.iter().for_each(|hint| eprintln!("  {hint}"));
+    }
+}

@@ -11,10 +11,10 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Filter, LogicalPlan, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use meshwork_engine::Result;
 use meshwork_engine::remote::{RemoteScanExec, RemoteTable};
 
+use crate::fragment;
 use crate::parse::ExplainMode;
 
 /// The columns of every EXPLAIN: which plan, and its text.
@@ -27,10 +27,10 @@ pub(crate) fn schema() -> SchemaRef {
 pub(crate) fn explained(
     mode: ExplainMode,
     optimized: &LogicalPlan,
-    physical: &dyn ExecutionPlan,
+    physical: &Arc<dyn ExecutionPlan>,
 ) -> Result<RecordBatch> {
     let logical = || ("logical_plan", optimized.display_indent().to_string());
-    let distributed = || ("distributed_plan", physical_text(physical));
+    let distributed = || ("distributed_plan", stages_text(physical));
     let rows = match mode {
         ExplainMode::Logical => vec![logical()],
         ExplainMode::Distributed => vec![distributed()],
@@ -44,10 +44,11 @@ pub(crate) fn explained(
     batch(rows)
 }
 
-/// Returns the plan with what each operator did.
-pub(crate) fn analyzed(physical: &dyn ExecutionPlan, rows: u64) -> Result<RecordBatch> {
-    let text = DisplayableExecutionPlan::with_metrics(physical).indent(false).to_string();
-    batch(vec![("analyzed_plan", text), ("rows", rows.to_string()), ("pushed", pushed(physical))])
+/// Returns the plan with what each operator did, on all nodes.
+pub(crate) async fn analyzed(physical: Arc<dyn ExecutionPlan>, rows: u64) -> Result<RecordBatch> {
+    let pushed = pushed(&physical);
+    let text = fragment::analyzed(physical).await?;
+    batch(vec![("analyzed_plan", text), ("rows", rows.to_string()), ("pushed", pushed)])
 }
 
 fn batch(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
@@ -57,22 +58,24 @@ fn batch(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema(), vec![Arc::new(kinds), Arc::new(texts)])?)
 }
 
-fn physical_text(physical: &dyn ExecutionPlan) -> String {
-    DisplayableExecutionPlan::new(physical).indent(false).to_string()
+fn stages_text(physical: &Arc<dyn ExecutionPlan>) -> String {
+    let stage = |stage: fragment::Stage| {
+        let fragment::Stage { id, n_tasks, n_partitions, text, .. } = stage;
+        format!("stage {id}: tasks={n_tasks}, partitions={n_partitions}\n{text}")
+    };
+    fragment::stages(physical).into_iter().map(stage).collect()
 }
 
 /// Returns, for each scan of a row source, the request that its first split becomes.
-fn pushed(physical: &dyn ExecutionPlan) -> String {
+fn pushed(physical: &Arc<dyn ExecutionPlan>) -> String {
     let mut text = String::new();
-    if let Some(leaf) = (physical as &dyn Any).downcast_ref::<RemoteScanExec>() {
+    for leaf in fragment::leaves(physical) {
+        let Some(leaf) = leaf.downcast_ref::<RemoteScanExec>() else { continue };
         let n_splits = leaf.splits().count();
         let first = leaf.splits().next();
         let request =
             first.map_or_else(String::new, |split| leaf.source().describe(leaf.scan(), split));
-        text = format!("{} [{n_splits} splits]: {request}\n", leaf.scan().display_name());
-    }
-    for child in physical.children() {
-        text.push_str(&pushed(child.as_ref()));
+        text.push_str(&format!("{} [{n_splits} splits]: {request}\n", leaf.scan().display_name()));
     }
     text
 }

@@ -108,9 +108,9 @@ impl QueryRecord {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn running(&self, n_stages: u64, n_tasks: u64) {
-        self.n_stages.store(n_stages, Ordering::Relaxed);
-        self.n_tasks.store(n_tasks, Ordering::Relaxed);
+    pub(crate) fn running(&self, n_stages: usize, n_tasks: usize) {
+        self.n_stages.store(n_stages as u64, Ordering::Relaxed);
+        self.n_tasks.store(n_tasks as u64, Ordering::Relaxed);
         self.end.lock().state = QueryState::Running;
     }
 

@@ -23,6 +23,7 @@
 pub mod cluster;
 mod explain;
 pub mod fragment;
+pub mod frontend;
 mod history;
 mod parse;
 mod plan;

@@ -23,13 +23,23 @@ use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 
+use crate::cluster::Cluster;
+use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
 use crate::parse::{ExplainMode, Parsed, Statement, TableVersions, parse};
 use crate::plan::{Planned, Planner, base_config};
 use crate::resolve::{Found, Resolver};
-use crate::results::{self, EndGuard};
+use crate::results::{self, EndGuard, Kept};
+use crate::schedule::{self, Admission, Admitted, Retry, RunOptions};
 use crate::session::{Identity, Session, Snapshot};
-use crate::{explain, statements};
+use crate::{explain, fragment, statements};
+
+/// Queries that run at the same time; more make each other slower.
+const N_RUNNING_MAX: usize = 100;
+/// Queries that wait for that.
+const N_WAITING_MAX: usize = 1_000;
+/// How long one waits.
+const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// What a coordinator is made of.
 #[derive(Debug)]
@@ -42,6 +52,10 @@ pub struct CoordinatorParts {
     pub history: Arc<History>,
     /// The catalog and schema of new sessions.
     pub session_defaults: Snapshot,
+    /// How plans are distributed over workers.
+    pub distribution: Distribution,
+    /// The workers of other processes, if there are any to ask.
+    pub cluster: Option<Arc<Cluster>>,
 }
 
 /// Plans and runs queries. Shared by all front doors.
@@ -50,6 +64,9 @@ pub struct Coordinator {
     pub(crate) resolver: Resolver,
     history: Arc<History>,
     session_defaults: Snapshot,
+    distribution: Distribution,
+    cluster: Option<Arc<Cluster>>,
+    admission: Admission,
     base: SessionState,
 }
 
@@ -101,11 +118,11 @@ impl fmt::Debug for Running {
 
 /// One query while it is being planned: everything the steps share.
 pub(crate) struct QueryContext<'a> {
-    pub(crate) coordinator: &'a Coordinator,
+    pub(crate) coordinator: &'a Arc<Coordinator>,
     pub(crate) session: &'a Arc<Session>,
     pub(crate) snapshot: Snapshot,
     pub(crate) scope: Arc<QueryScope>,
-    base: SessionState,
+    pub(crate) base: SessionState,
 }
 
 /// What a statement became.
@@ -131,6 +148,9 @@ impl Coordinator {
             resolver: parts.resolver,
             history: parts.history,
             session_defaults: parts.session_defaults,
+            distribution: parts.distribution,
+            cluster: parts.cluster,
+            admission: Admission::new(N_RUNNING_MAX, N_WAITING_MAX, WAIT_MAX),
             base,
         })
     }
@@ -144,7 +164,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// Those of parsing, resolving and planning.
-    pub async fn prepare(&self, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
+    pub async fn prepare(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
         let context = self.context(session, "prepare");
         let Parsed { statement, versions } = parse(sql)?;
         let none = Arc::new(Schema::empty());
@@ -171,7 +191,7 @@ impl Coordinator {
     /// Those of parsing, resolving and planning, and of statements that are no queries. What fails later
     /// comes through the stream.
     pub async fn execute(
-        &self,
+        self: &Arc<Self>,
         session: &Arc<Session>,
         sql: &str,
         parameters: Vec<ScalarValue>,
@@ -181,7 +201,9 @@ impl Coordinator {
         let started =
             record.cancel.run_until_cancelled(self.start(session, sql, parameters, &record));
         match started.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
-            Ok((answer, context)) => self.deliver(answer, &context, guard).await,
+            Ok((answer, context, admitted)) => {
+                self.deliver(answer, &context, Kept::new(guard, &context.scope, admitted)).await
+            }
             Err(error) => {
                 guard.end(Some(&error));
                 Err(error)
@@ -230,7 +252,7 @@ impl Coordinator {
     /// # Errors
     /// `Source` when the source cannot be asked.
     pub async fn table_schema(
-        &self,
+        self: &Arc<Self>,
         session: &Arc<Session>,
         catalog: &str,
         schema: &str,
@@ -245,7 +267,11 @@ impl Coordinator {
         }
     }
 
-    fn context<'a>(&'a self, session: &'a Arc<Session>, query_id: &str) -> QueryContext<'a> {
+    fn context<'a>(
+        self: &'a Arc<Self>,
+        session: &'a Arc<Session>,
+        query_id: &str,
+    ) -> QueryContext<'a> {
         let snapshot = session.snapshot();
         let generation = self.catalogs.generation();
         let settings = snapshot.query_settings(query_id, session.user(), generation);
@@ -262,49 +288,94 @@ impl Coordinator {
     }
 
     async fn start<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         session: &'a Arc<Session>,
         sql: &str,
         parameters: Vec<ScalarValue>,
         record: &QueryRecord,
-    ) -> Result<(Answer, QueryContext<'a>)> {
+    ) -> Result<(Answer, QueryContext<'a>, Admitted)> {
+        let admitted = self.admission.admit().await?;
         let Parsed { statement, versions } = parse(sql)?;
         let context = self.context(session, &record.id);
         let answer = context.answer(statement, &versions, parameters).await?;
-        Ok((answer, context))
+        Ok((answer, context, admitted))
     }
 
     async fn deliver(
-        &self,
+        self: &Arc<Self>,
         answer: Answer,
         context: &QueryContext<'_>,
-        guard: EndGuard,
+        kept: Kept,
     ) -> Result<Running> {
-        let record = Arc::clone(guard.record());
+        let record = Arc::clone(kept.guard.record());
         let versions = context.scope.versions();
         let (kind, rows) = match answer {
             Answer::Plan(planned, kind) => {
-                let physical = match planned.state.create_physical_plan(&planned.plan).await {
-                    Ok(physical) => physical,
+                let rows = match self.run(*planned, context, kind, &record).await {
+                    Ok(rows) => rows,
                     Err(error) => {
-                        let error = Error::from(error);
-                        guard.end(Some(&error));
+                        kept.guard.end(Some(&error));
                         return Err(error);
                     }
                 };
-                let rows = results::run(physical, planned.state.task_ctx(), &record)?;
-                let rows =
-                    if kind == StatementKind::Update { results::as_count(rows) } else { rows };
-                (kind, rows)
+                (kind, if kind == StatementKind::Update { results::as_count(rows) } else { rows })
             }
             Answer::Batch(batch) => (StatementKind::Rows, one_batch(batch)?),
             Answer::Changed(rows) => {
                 (StatementKind::Update, one_batch(results::count_batch(rows)?)?)
             }
         };
-        let deadline = Duration::from_secs(context.snapshot.query_timeout_s());
-        let rows = results::deliver(rows, guard, Arc::clone(&context.scope), deadline);
+        let rows = results::deliver(rows, kept);
         Ok(Running { record, kind, schema: rows.schema(), rows, versions })
+    }
+
+    /// Starts a plan; it is made again when a worker is lost before the first row has left. A change is never
+    /// run twice.
+    async fn run(
+        self: &Arc<Self>,
+        planned: Planned,
+        context: &QueryContext<'_>,
+        kind: StatementKind,
+        record: &QueryRecord,
+    ) -> Result<SendableRecordBatchStream> {
+        let first = self.fragment(&planned, &context.snapshot, &context.scope).await?;
+        let stages = fragment::stages(&first.plan);
+        record.running(stages.len(), stages.iter().map(|stage| stage.n_tasks).sum());
+        let options = RunOptions {
+            deadline: Some(Duration::from_secs(context.snapshot.query_timeout_s())),
+            cluster: self.cluster.clone(),
+        };
+        let again = (
+            Arc::clone(self),
+            Arc::new(planned),
+            context.snapshot.clone(),
+            Arc::clone(&context.scope),
+        );
+        let replan = move |retry: Retry| {
+            let (coordinator, planned, snapshot, scope) = again.clone();
+            async move {
+                if kind == StatementKind::Update {
+                    return Err(retry.cause);
+                }
+                coordinator.fragment(&planned, &snapshot, &scope).await
+            }
+        };
+        Ok(schedule::run(first, options, replan))
+    }
+
+    /// Makes the physical plan for the workers that live now.
+    pub(crate) async fn fragment(
+        &self,
+        planned: &Planned,
+        snapshot: &Snapshot,
+        scope: &QueryScope,
+    ) -> Result<schedule::Planned> {
+        let distribution =
+            self.distribution.clone().with_tasks_max(snapshot.tasks_max().unwrap_or(0));
+        let builder = SessionStateBuilder::new_from_existing(planned.state.clone());
+        let state = distribution.configure(builder, scope.settings())?.build();
+        let plan = state.create_physical_plan(&planned.plan).await?;
+        Ok(schedule::Planned { plan, task_ctx: state.task_ctx() })
     }
 }
 
@@ -383,12 +454,14 @@ impl QueryContext<'_> {
     ) -> Result<RecordBatch> {
         let Planned { plan, state } = self.plan(statement, versions).await?;
         let optimized = state.optimize(&plan)?;
-        let physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        let planned = Planned { plan, state };
+        let coordinator = self.coordinator;
+        let made = coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
         if mode == ExplainMode::Analyze {
-            let rows = results::count_rows(Arc::clone(&physical), state.task_ctx()).await?;
-            return explain::analyzed(physical.as_ref(), rows);
+            let rows = results::count_rows(Arc::clone(&made.plan), made.task_ctx).await?;
+            return explain::analyzed(made.plan, rows).await;
         }
-        explain::explained(mode, &optimized, physical.as_ref())
+        explain::explained(mode, &optimized, &made.plan)
     }
 }
 

@@ -1,10 +1,8 @@
-//! Last stage to client: rows cross from the runtime that computes to the one that sends, a few batches at a
-//! time, and the query ends when its stream ends or is dropped.
+//! Last stage to client: what a query holds is let go when its stream ends, fails, is cancelled or is dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
@@ -18,12 +16,11 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{Stream, StreamExt, future};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result, environment};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::history::{History, QueryRecord};
 use crate::resolve::batch_of;
-
-/// Batches that are computed ahead of the client.
-const BATCHES_AHEAD: usize = 2;
+use crate::schedule::Admitted;
 
 /// Ends its query in the history when it is dropped, if nothing ended it before: then nobody wants it.
 #[derive(Debug)]
@@ -52,29 +49,6 @@ impl Drop for EndGuard {
     }
 }
 
-/// Starts a plan on the runtime that computes; its rows arrive through a bounded channel.
-pub(crate) fn run(
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
-    record: &QueryRecord,
-) -> Result<SendableRecordBatchStream> {
-    record.running(1, 1);
-    let schema = plan.schema();
-    let mut builder = RecordBatchReceiverStreamBuilder::new(schema, BATCHES_AHEAD);
-    let sender = builder.tx();
-    let compute = async move {
-        let mut rows = execute_stream(plan, context)?;
-        while let Some(batch) = rows.next().await {
-            if sender.send(batch).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    builder.spawn_on(compute, &environment::cpu_runtime());
-    Ok(builder.build())
-}
-
 /// Runs a plan to its end and returns how many rows it made.
 pub(crate) async fn count_rows(
     plan: Arc<dyn ExecutionPlan>,
@@ -91,43 +65,39 @@ pub(crate) async fn count_rows(
     Ok(compute.await??)
 }
 
-/// Returns the stream for the client: it counts rows, obeys cancellation and the deadline, and ends its query.
-pub(crate) fn deliver(
-    rows: SendableRecordBatchStream,
-    guard: EndGuard,
-    scope: Arc<QueryScope>,
-    deadline: Duration,
-) -> SendableRecordBatchStream {
-    let record = Arc::clone(guard.record());
-    let stop = async move {
-        let seconds = deadline.as_secs();
-        tokio::select! {
-            () = record.cancel.cancelled() => Error::cancelled("the query was cancelled"),
-            () = tokio::time::sleep(deadline) => {
-                let mut late = Error::cancelled(format!("the query took longer than {seconds} s"));
-                late.code = "QUERY_TIMEOUT".to_owned();
-                late.with_hint("SET SESSION query_timeout_s raises the limit.")
-            }
-        }
-    };
+/// What a query holds until its last row was fetched.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) guard: EndGuard,
+    held: Option<(Arc<QueryScope>, Admitted)>,
+}
+
+impl Kept {
+    pub(crate) fn new(guard: EndGuard, scope: &Arc<QueryScope>, admitted: Admitted) -> Self {
+        Self { guard, held: Some((Arc::clone(scope), admitted)) }
+    }
+}
+
+/// Returns the stream for the client: it counts rows, obeys cancellation, and ends its query.
+pub(crate) fn deliver(rows: SendableRecordBatchStream, kept: Kept) -> SendableRecordBatchStream {
     let schema = rows.schema();
-    Box::pin(Delivery { rows: Some(rows), schema, stop: Box::pin(stop), guard, scope: Some(scope) })
+    let cancelled = kept.guard.record().cancel.clone().cancelled_owned();
+    Box::pin(Delivery { rows: Some(rows), schema, cancelled: Box::pin(cancelled), kept })
 }
 
 struct Delivery {
     rows: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
-    stop: Pin<Box<dyn Future<Output = Error> + Send>>,
-    guard: EndGuard,
-    scope: Option<Arc<QueryScope>>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    kept: Kept,
 }
 
 impl Delivery {
     /// Lets go of everything that the query held, and notes how it ended.
     fn end(&mut self, error: Option<Error>) -> Option<DataFusionResult<RecordBatch>> {
         self.rows = None;
-        self.scope = None;
-        self.guard.end(error.as_ref());
+        self.kept.held = None;
+        self.kept.guard.end(error.as_ref());
         error.map(|error| Err(error.into()))
     }
 }
@@ -136,16 +106,13 @@ impl Stream for Delivery {
     type Item = DataFusionResult<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.rows.is_none() {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(error) = self.stop.as_mut().poll(cx) {
-            return Poll::Ready(self.end(Some(error)));
+        if self.rows.is_some() && self.cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(self.end(Some(Error::cancelled("the query was cancelled"))));
         }
         let Some(rows) = self.rows.as_mut() else { return Poll::Ready(None) };
         match std::task::ready!(rows.poll_next_unpin(cx)) {
             Some(Ok(batch)) => {
-                self.guard.record().add_rows(batch.num_rows());
+                self.kept.guard.record().add_rows(batch.num_rows());
                 Poll::Ready(Some(Ok(batch)))
             }
             Some(Err(error)) => Poll::Ready(self.end(Some(Error::from(error)))),

@@ -2,9 +2,16 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
-use datafusion_distributed::{DistributedExec, DistributedLeafExec, NetworkBoundaryExt};
+use datafusion_distributed::{
+    DistributedExec, DistributedLeafExec, DistributedMetricsFormat, NetworkBoundaryExt,
+};
+use meshwork_engine::{Result, environment};
+
+/// How long workers may take to say what their tasks did; one that was lost never does.
+const METRICS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// One stage: what each of its tasks runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +34,31 @@ pub fn stages(plan: &Arc<dyn ExecutionPlan>) -> Vec<Stage> {
     describe(plan, 0, 1, &mut found);
     found.sort_by_key(|stage: &Stage| stage.id);
     found
+}
+
+/// Returns the leaves of a plan as they were before they were dealt out, in the plan's order.
+pub fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
+    if let Some(boundary) = plan.as_network_boundary() {
+        return boundary.input_stage().local_plan().map_or_else(Vec::new, leaves);
+    }
+    if let Some(leaf) = plan.downcast_ref::<DistributedLeafExec>() {
+        return vec![Arc::clone(leaf.original())];
+    }
+    let children = plan.children();
+    if children.is_empty() {
+        vec![Arc::clone(plan)]
+    } else {
+        children.into_iter().flat_map(leaves).collect()
+    }
+}
+
+/// Returns an executed plan with what each operator did, on all nodes.
+///
+/// # Errors
+/// `Resources` when a worker does not say in time what it did.
+pub async fn analyzed(plan: Arc<dyn ExecutionPlan>) -> Result<String> {
+    let text = datafusion_distributed::explain_analyze(plan, DistributedMetricsFormat::Aggregated);
+    Ok(environment::within(METRICS_DEADLINE, "collecting what the workers did", text).await??)
 }
 
 fn describe(head: &Arc<dyn ExecutionPlan>, id: usize, n_tasks: usize, found: &mut Vec<Stage>) {

@@ -1,0 +1,42 @@
+//! The two runtimes of a process: computing must not delay connections, heartbeats and cancellation.
+
+use std::future::Future;
+
+use anyhow::Context;
+use meshwork_engine::environment;
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads for connections and files; they wait more than they work.
+const N_IO_THREADS: usize = 2;
+
+/// Stack of the threads that plan and compute: deeply nested statements recurse.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Runs `work` on the runtime for I/O, with a runtime of one thread per core beside it for computing.
+///
+/// # Errors
+/// Those of `work`, and of the operating system when threads cannot be started.
+pub fn with_runtimes<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // One crypto provider for every TLS connection of the process; a second call finds it installed.
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    tracing::debug!(first = installed.is_ok(), "crypto provider");
+    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpu = runtime("cpu", n_cores)?;
+    let io = runtime("io", N_IO_THREADS)?;
+    environment::set_runtimes(io.handle().clone(), cpu.handle().clone());
+    let result = io.block_on(work);
+    // Queries that still run end with the process; waiting for them here would hang it.
+    cpu.shutdown_background();
+    io.shutdown_background();
+    result
+}
+
+fn runtime(name: &str, n_threads: usize) -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread()
+        .thread_name(format!("meshwork-{name}"))
+        .worker_threads(n_threads)
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+        .with_context(|| format!("cannot start the threads for {name}"))
+}
