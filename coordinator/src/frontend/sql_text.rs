@@ -1,8 +1,9 @@
 //! Cuts SQL text into code, quoted text and comments, without parsing it.
 //!
-//! Serves what must not look inside quotes: splitting a script at its semicolons ([`statements`]), and
-//! numbering `?` placeholders ([`number_placeholders`]). It knows `'..'`, `E'..\'..'`, `".."`, `` `..` ``,
-//! `$tag$..$tag$`, `-- ..` and nested `/* .. */`; it must never change a byte inside any of them.
+//! Serves what must not look inside quotes: splitting a script at its semicolons ([`statements`]),
+//! and numbering `?` placeholders ([`number_placeholders`]). It knows `'..'`, `E'..\'..'`, `".."`,
+//! `` `..` ``, `$tag$..$tag$`, `-- ..` and nested `/* .. */`; it must never change a byte inside
+//! any of them.
 
 use meshwork_engine::{Error, Location, Result};
 
@@ -168,8 +169,8 @@ fn pieces(sql: &str) -> Vec<Piece<'_>> {
     found
 }
 
-/// Returns the quoted text or comment that begins `rest`, with its length in bytes; `before` is the code
-/// that leads up to it. What is not closed reaches to the end.
+/// Returns the quoted text or comment that begins `rest`, with its length in bytes; `before` is the
+/// code that leads up to it. What is not closed reaches to the end.
 fn region_at(rest: &str, before: &str) -> Option<(Region, usize)> {
     let first = rest.chars().next()?;
     match first {

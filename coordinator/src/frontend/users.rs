@@ -90,7 +90,8 @@ fn resolve_password(name: &str, value: &str) -> Result<String> {
     Ok(password)
 }
 
-/// Compares through buffers of one size, so that neither content nor length shows in the time taken.
+/// Compares through buffers of one size, so that neither content nor length shows in the time
+/// taken.
 fn equal_in_constant_time(expected: &str, given: &str) -> Choice {
     let length_same = (expected.len() as u64).ct_eq(&(given.len() as u64));
     padded(expected).ct_eq(&padded(given)) & length_same

@@ -1,6 +1,7 @@
 //! Actions beside those of prepared statements: sessions, cancelling, and what our shell asks.
 //!
-//! `meshwork.progress` and `meshwork.cancel` take a query id as text; users reach only their own queries.
+//! `meshwork.progress` and `meshwork.cancel` take a query id as text; users reach only their own
+//! queries.
 
 use arrow_flight::sql::{Any, Command, TicketStatementQuery};
 use arrow_flight::{
@@ -60,8 +61,8 @@ pub(super) fn perform(
         }
         CANCEL_FLIGHT_INFO => {
             let request: CancelFlightInfoRequest = decode(&action.body)?;
-            let info = request.info.unwrap_or_default();
-            let status = cancel_endpoints(service, caller, &info)?;
+            let flight = request.info.unwrap_or_default();
+            let status = cancel_endpoints(service, caller, &flight)?;
             Ok(encode(&CancelFlightInfoResult { status: status.into() }))
         }
         PROGRESS => progress(service, caller, &query_id(action)?),
@@ -74,7 +75,7 @@ pub(super) fn perform(
     }
 }
 
-/// Cancels what an encoded FlightInfo stands for.
+/// Cancels what an encoded `FlightInfo` stands for.
 pub(super) fn cancel_flight(
     service: &Service,
     caller: &Caller,
@@ -86,10 +87,10 @@ pub(super) fn cancel_flight(
 fn cancel_endpoints(
     service: &Service,
     caller: &Caller,
-    info: &FlightInfo,
+    flight: &FlightInfo,
 ) -> Result<CancelStatus, Status> {
     let mut is_cancelled = false;
-    for ticket in info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()) {
+    for ticket in flight.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()) {
         let message: Any = decode(&ticket.ticket)?;
         if let Ok(Command::TicketStatementQuery(TicketStatementQuery { statement_handle })) =
             Command::try_from(message)
@@ -102,15 +103,15 @@ fn cancel_endpoints(
 
 fn progress(service: &Service, caller: &Caller, id: &str) -> Result<Bytes, Status> {
     let id = running(service, caller, id)?;
-    let snapshot = service.coordinator.progress(&id).ok_or_else(|| not_running(&id))?;
+    let record = service.coordinator.history().get(&id).ok_or_else(|| not_running(&id))?;
+    let now = record.progress();
     let json = serde_json::json!({
         "query_id": id,
-        "state": snapshot.state,
-        "rows": snapshot.rows,
-        "stages": snapshot.n_stages,
-        "stages_done": snapshot.n_stages_done,
-        "tasks": snapshot.n_tasks,
-        "elapsed_ms": u64::try_from(snapshot.elapsed.as_millis()).unwrap_or(u64::MAX),
+        "state": now.state.name(),
+        "rows": now.rows,
+        "stages": now.n_stages,
+        "tasks": now.n_tasks,
+        "elapsed_ms": now.elapsed_ms,
     });
     Ok(Bytes::from(json.to_string()))
 }

@@ -1,5 +1,6 @@
-//! What every request passes first: it learns who calls and in which session, and the answer to a new
-//! session carries its cookie. Adds the two methods of Flight that the trait for Flight SQL leaves out.
+//! What every request passes first: it learns who calls and in which session, and the answer to a
+//! new session carries its cookie. Adds the two methods of Flight that the trait for Flight SQL
+//! leaves out.
 
 use std::fmt;
 use std::pin::Pin;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-/// Returns the columns of GetPrimaryKeys.
+/// Returns the columns of `GetPrimaryKeys`.
 pub(super) fn primary_keys_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("catalog_name", DataType::Utf8, true),
@@ -18,7 +18,7 @@ pub(super) fn primary_keys_schema() -> SchemaRef {
     ]))
 }
 
-/// Returns the columns of GetExportedKeys, GetImportedKeys and GetCrossReference.
+/// Returns the columns of `GetExportedKeys`, `GetImportedKeys` and `GetCrossReference`.
 pub(super) fn foreign_keys_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("pk_catalog_name", DataType::Utf8, true),

@@ -1,13 +1,14 @@
 //! Catalogs, schemas, tables and their columns, as drivers list them.
 //!
-//! No catalog named means all of them. A source that is down is left out of a listing over all catalogs,
-//! with a line in the log, and is an error where the client asked for it by name. Each source has a
-//! deadline, so that one that hangs never hangs the tree of a tool.
+//! No catalog named means all of them. A source that is down is left out of a listing over all
+//! catalogs, with a line in the log, and is an error where the client asked for it by name. Each
+//! source has a deadline, so that one that hangs never hangs the tree of a tool.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, StringArray};
+use arrow::compute::like;
 use arrow::datatypes::Schema;
 use arrow_flight::sql::{
     CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables,
@@ -33,7 +34,7 @@ const TABLE_TYPES: [&str; 3] = ["SYSTEM TABLE", "TABLE", "VIEW"];
 
 /// Lists for one caller.
 pub(super) struct Listing<'a> {
-    pub(super) coordinator: &'a Coordinator,
+    pub(super) coordinator: &'a Arc<Coordinator>,
     pub(super) caller: &'a Caller,
 }
 
@@ -47,7 +48,7 @@ struct Place {
 impl Listing<'_> {
     pub(super) fn catalogs(&self, command: CommandGetCatalogs) -> Result<RecordBatch, Status> {
         let mut builder = command.into_builder();
-        for name in self.coordinator.catalog_names(&self.caller.session) {
+        for name in self.coordinator.catalog_names() {
             builder.append(name);
         }
         Ok(builder.build()?)
@@ -86,15 +87,14 @@ impl Listing<'_> {
 
     /// Returns (catalog, schema) of the catalog, or of all.
     async fn schema_places(&self, catalog: Option<&str>) -> Result<Vec<(String, String)>, Status> {
-        let session = &self.caller.session;
         let names = match catalog {
             Some(name) => vec![name.to_owned()],
-            None => self.coordinator.catalog_names(session),
+            None => self.coordinator.catalog_names(),
         };
         let is_named = catalog.is_some();
         let listed: Vec<Vec<(String, String)>> = stream::iter(names)
             .map(|name| async move {
-                let question = self.coordinator.schema_names(session, &name);
+                let question = self.coordinator.schema_names(&name);
                 let schemas = self.answer(&name, is_named, question).await?;
                 Ok(schemas.into_iter().map(|schema| (name.clone(), schema)).collect())
             })
@@ -107,13 +107,13 @@ impl Listing<'_> {
 
     /// Returns the tables that the command asks for, asking only the sources that can have some.
     async fn table_places(&self, command: &CommandGetTables) -> Result<Vec<Place>, Status> {
-        let session = &self.caller.session;
         let is_named = command.catalog.is_some();
-        let mut schemas = self.schema_places(command.catalog.as_deref()).await?;
-        schemas.retain(|(_, schema)| is_like(schema, command.db_schema_filter_pattern.as_deref()));
+        let schemas = self.schema_places(command.catalog.as_deref()).await?;
+        let pattern = command.db_schema_filter_pattern.as_deref();
+        let schemas = keep_like(schemas, pattern, |(_, schema)| schema).map_err(status_of)?;
         let listed: Vec<Vec<Place>> = stream::iter(schemas)
             .map(|(catalog, schema)| async move {
-                let question = self.coordinator.tables(session, &catalog, &schema);
+                let question = self.coordinator.tables(&catalog, &schema);
                 let entries = self.answer(&catalog, is_named, question).await?;
                 let place =
                     |entry| Place { catalog: catalog.clone(), schema: schema.clone(), entry };
@@ -123,14 +123,14 @@ impl Listing<'_> {
             .try_collect()
             .await
             .map_err(|error: meshwork_engine::Error| status_of(error))?;
-        let pattern = command.table_name_filter_pattern.as_deref();
         let types = &command.table_types;
         let is_wanted = |place: &Place| {
             let kind = table_type(place.entry.kind);
-            is_like(&place.entry.name, pattern)
-                && (types.is_empty() || types.iter().any(|wanted| wanted == kind))
+            types.is_empty() || types.iter().any(|wanted| wanted == kind)
         };
-        Ok(listed.into_iter().flatten().filter(is_wanted).collect())
+        let places = listed.into_iter().flatten().filter(is_wanted).collect();
+        let pattern = command.table_name_filter_pattern.as_deref();
+        keep_like(places, pattern, |place: &Place| &place.entry.name).map_err(status_of)
     }
 
     /// Returns the source's answer; where it has none, an error if the client named the catalog.
@@ -151,7 +151,8 @@ impl Listing<'_> {
         }
     }
 
-    /// Returns the table's columns; none where they cannot be read, so that the others are still listed.
+    /// Returns the table's columns; none where they cannot be read, so that the others are still
+    /// listed.
     async fn columns(&self, place: &Place) -> Arc<Schema> {
         let Place { catalog, schema, entry } = place;
         let what = format!("reading the columns of table \"{catalog}.{schema}.{}\"", entry.name);
@@ -184,26 +185,18 @@ fn table_type(kind: TableKind) -> &'static str {
     }
 }
 
-/// Whether the name matches the pattern: `%` any run, `_` any one letter, `\` takes the next as it is.
-fn is_like(name: &str, pattern: Option<&str>) -> bool {
-    let Some(pattern) = pattern else { return true };
-    let name: Vec<char> = name.chars().collect();
-    let pattern: Vec<char> = pattern.chars().collect();
-    matches(&name, &pattern)
-}
-
-fn matches(name: &[char], pattern: &[char]) -> bool {
-    match (pattern, name) {
-        ([], name) => name.is_empty(),
-        (['%', rest @ ..], name) => {
-            (0..=name.len()).any(|skipped| matches(name.get(skipped..).unwrap_or_default(), rest))
-        }
-        (['_', rest @ ..], [_, tail @ ..]) => matches(tail, rest),
-        (['\\', exact, rest @ ..] | [exact, rest @ ..], [first, tail @ ..]) => {
-            first == exact && matches(tail, rest)
-        }
-        (_, []) => false,
-    }
+/// Keeps what has a name like the pattern: `%` any run, `_` any one letter, `\` takes the next as
+/// it is.
+fn keep_like<T>(
+    listed: Vec<T>,
+    pattern: Option<&str>,
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<T>> {
+    let Some(pattern) = pattern else { return Ok(listed) };
+    let names: StringArray = listed.iter().map(|entry| Some(name(entry))).collect();
+    let is_like = like(&names, &StringArray::new_scalar(pattern))?;
+    let kept = listed.into_iter().zip(is_like.iter()).filter(|(_, is_like)| *is_like == Some(true));
+    Ok(kept.map(|(entry, _)| entry).collect())
 }
 
 #[cfg(test)]
@@ -212,20 +205,23 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_like() {
-        for (name, pattern, expected) in [
-            ("nation", "na%", true),
-            ("nation", "%", true),
-            ("nation", "_ation", true),
-            ("nation", "nation_", false),
-            ("a_b", r"a\_b", true),
-            ("axb", r"a\_b", false),
-            ("größe", "gr__e", false),
-            ("größe", "gr_ße", true),
-            ("", "%", true),
-            ("", "_", false),
+        let names = || vec!["nation", "a_b", "axb", "größe", ""];
+        for (pattern, expected) in [
+            ("na%", vec!["nation"]),
+            ("%", names()),
+            ("_ation", vec!["nation"]),
+            ("nation_", vec![]),
+            ("a_b", vec!["a_b", "axb"]),
+            (r"a\_b", vec!["a_b"]),
+            ("gr__e", vec!["größe"]),
+            ("gr_e", vec![]),
         ] {
-            assert_eq!(is_like(name, Some(pattern)), expected, "{name} like {pattern}");
+            assert_eq!(
+                keep_like(names(), Some(pattern), |name| name).unwrap(),
+                expected,
+                "{pattern}"
+            );
         }
-        assert!(is_like("anything", None));
+        assert_eq!(keep_like(names(), None, |name| name).unwrap(), names());
     }
 }

@@ -6,12 +6,14 @@
 //!                   session             of Flight SQL
 //! ```
 //!
-//! GetFlightInfo plans and hands out a ticket; DoGet takes the ticket and executes. A ticket works once
-//! and only in the session that got it, so nothing is ever executed twice. Results are streamed as the
-//! client takes them; a client that goes away drops its stream, and that cancels its query. Nothing here
-//! may hold a whole result, and every table of handles is bounded and forgets idle entries.
+//! `GetFlightInfo` plans and hands out a ticket; `DoGet` takes the ticket and executes. A ticket
+//! works once and only in the session that got it, so nothing is ever executed twice. Results are
+//! streamed as the client takes them; a client that goes away drops its stream, and that cancels
+//! its query. Nothing here may hold a whole result, and every table of handles is bounded and
+//! forgets idle entries.
 //!
-//! Read [`service`] for the commands, [`door`] for identity and sessions, [`server`] for the sockets.
+//! Read [`service`] for the commands, [`door`] for identity and sessions, [`server`] for the
+//! sockets.
 
 mod actions;
 mod door;
@@ -21,7 +23,7 @@ mod parameters;
 mod results;
 mod server;
 mod service;
-mod session_options;
+pub mod session_options;
 mod sessions;
 mod shelf;
 mod sql_info;

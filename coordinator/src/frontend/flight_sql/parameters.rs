@@ -1,4 +1,4 @@
-//! Parameters as clients send them: Arrow batches in a DoPut, one row for each execution.
+//! Parameters as clients send them: Arrow batches in a `DoPut`, one row for each execution.
 
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;

@@ -1,7 +1,7 @@
 //! Rows on their way out: one batch at a time, as fast as the client takes them.
 //!
-//! Clients get plain types: text and bytes without views, dictionaries as their values, because drivers
-//! differ in what they know. Dropping the stream drops the running query and so cancels it.
+//! Clients get plain types: text and bytes without views, dictionaries as their values, because
+//! drivers differ in what they know. Dropping the stream drops the running query and so cancels it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -70,11 +70,11 @@ fn plain_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// Answers a DoGet with the rows of the query, or with the count of an update.
+/// Answers a `DoGet` with the rows of the query, or with the count of an update.
 pub(super) fn respond(running: Running, listed: Listed) -> Response<DataStream> {
     let schema = client_schema(running.kind, &running.schema);
     let mut headers = MetadataMap::new();
-    insert(&mut headers, QUERY_ID_HEADER, Some(running.id.clone()));
+    insert(&mut headers, QUERY_ID_HEADER, Some(running.record.id.clone()));
     insert(&mut headers, VERSIONS_HEADER, ascii_json(&running.versions));
     let batches = match running.kind {
         StatementKind::Rows => rows(running, listed, Arc::clone(&schema)),
@@ -85,7 +85,7 @@ pub(super) fn respond(running: Running, listed: Listed) -> Response<DataStream> 
     response
 }
 
-/// Answers a DoGet with one batch.
+/// Answers a `DoGet` with one batch.
 pub(super) fn respond_batch(batch: RecordBatch) -> Response<DataStream> {
     Response::new(encode(batch.schema(), stream::iter([Ok(batch)]).boxed()))
 }

@@ -1,6 +1,8 @@
-//! One method for each command of Flight SQL; each says who asks, hands over, and encodes the answer.
+//! One method for each command of Flight SQL; each says who asks, hands over, and encodes the
+//! answer.
 //!
-//! Which session a request belongs to has been decided by [`super::door`] and travels in its extensions.
+//! Which session a request belongs to has been decided by [`super::door`] and travels in its
+//! extensions.
 
 use std::sync::Arc;
 
@@ -100,8 +102,8 @@ fn flight_info(
 ) -> Result<FlightInfo, Status> {
     let ticket = Ticket::new(ticket.as_any().encode_to_vec());
     let endpoint = FlightEndpoint::new().with_ticket(ticket);
-    let info = FlightInfo::new().try_with_schema(schema).map_err(status_of)?;
-    Ok(info.with_endpoint(endpoint).with_descriptor(descriptor))
+    let answer = FlightInfo::new().try_with_schema(schema).map_err(status_of)?;
+    Ok(answer.with_endpoint(endpoint).with_descriptor(descriptor))
 }
 
 /// Answers a question for metadata: its ticket is the command itself.
@@ -230,9 +232,9 @@ impl FlightSqlService for Service {
         let rows = match sent.has_columns {
             true => sent.rows,
             // Bound by an earlier request, or a statement without parameters.
-            false => {
-                Some(statement.take_bound()).filter(|rows| !rows.is_empty()).unwrap_or(vec![vec![]])
-            }
+            false => Some(statement.take_bound())
+                .filter(|rows| !rows.is_empty())
+                .unwrap_or_else(|| vec![Vec::new()]),
         };
         self.statements.update(&caller, &statement, rows).await.map_err(status)
     }
@@ -246,7 +248,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, request: Request<Ticket>) -> DoGet {
-        let (coordinator, caller) = (&*self.coordinator, &caller(&request)?);
+        let (coordinator, caller) = (&self.coordinator, &caller(&request)?);
         Ok(results::respond_batch(Listing { coordinator, caller }.catalogs(query)?))
     }
 
@@ -259,7 +261,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_schemas(&self, query: CommandGetDbSchemas, request: Request<Ticket>) -> DoGet {
-        let (coordinator, caller) = (&*self.coordinator, &caller(&request)?);
+        let (coordinator, caller) = (&self.coordinator, &caller(&request)?);
         Ok(results::respond_batch(Listing { coordinator, caller }.schemas(query).await?))
     }
 
@@ -272,7 +274,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> DoGet {
-        let (coordinator, caller) = (&*self.coordinator, &caller(&request)?);
+        let (coordinator, caller) = (&self.coordinator, &caller(&request)?);
         Ok(results::respond_batch(Listing { coordinator, caller }.tables(query).await?))
     }
 

@@ -1,32 +1,33 @@
-//! The session actions of Flight: their messages, which arrow-flight lacks, and what options there are.
+//! The session actions of Flight: their messages, which arrow-flight lacks, and what options there
+//! are.
 //!
-//! `catalog` and `schema` set where names are looked up; every other option is a session setting, as in
-//! `SET SESSION`. Field numbers are those of `Flight.proto`.
+//! `catalog` and `schema` set where names are looked up; every other option is a session setting,
+//! as in `SET SESSION`. Field numbers are those of `Flight.proto`.
 
 use std::collections::BTreeMap;
 
 use super::sessions::Caller;
-use crate::session::SETTINGS;
+use crate::SETTINGS;
 
-pub(super) const SET_SESSION_OPTIONS: &str = "SetSessionOptions";
-pub(super) const GET_SESSION_OPTIONS: &str = "GetSessionOptions";
-pub(super) const CLOSE_SESSION: &str = "CloseSession";
+pub const SET_SESSION_OPTIONS: &str = "SetSessionOptions";
+pub const GET_SESSION_OPTIONS: &str = "GetSessionOptions";
+pub const CLOSE_SESSION: &str = "CloseSession";
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct StringList {
+pub struct StringList {
     #[prost(string, repeated, tag = "1")]
-    pub(super) values: Vec<String>,
+    pub values: Vec<String>,
 }
 
 /// A value of an option; none takes the option back to its default.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct OptionValue {
+pub struct OptionValue {
     #[prost(oneof = "Value", tags = "1, 2, 3, 4, 5")]
-    pub(super) value: Option<Value>,
+    pub value: Option<Value>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum Value {
+pub enum Value {
     #[prost(string, tag = "1")]
     Text(String),
     #[prost(bool, tag = "2")]
@@ -40,26 +41,26 @@ pub(super) enum Value {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SetSessionOptionsRequest {
+pub struct SetSessionOptionsRequest {
     #[prost(btree_map = "string, message", tag = "1")]
-    pub(super) session_options: BTreeMap<String, OptionValue>,
+    pub session_options: BTreeMap<String, OptionValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SetSessionOptionsResult {
+pub struct SetSessionOptionsResult {
     #[prost(btree_map = "string, message", tag = "1")]
-    pub(super) errors: BTreeMap<String, OptionError>,
+    pub errors: BTreeMap<String, OptionError>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct OptionError {
+pub struct OptionError {
     #[prost(enumeration = "OptionFault", tag = "1")]
-    pub(super) value: i32,
+    pub value: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub(super) enum OptionFault {
+pub enum OptionFault {
     Unspecified = 0,
     InvalidName = 1,
     InvalidValue = 2,
@@ -67,20 +68,20 @@ pub(super) enum OptionFault {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct GetSessionOptionsResult {
+pub struct GetSessionOptionsResult {
     #[prost(btree_map = "string, message", tag = "1")]
-    pub(super) session_options: BTreeMap<String, OptionValue>,
+    pub session_options: BTreeMap<String, OptionValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct CloseSessionResult {
+pub struct CloseSessionResult {
     #[prost(enumeration = "CloseSessionStatus", tag = "1")]
-    pub(super) status: i32,
+    pub status: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub(super) enum CloseSessionStatus {
+pub enum CloseSessionStatus {
     Unspecified = 0,
     Closed = 1,
     Closing = 2,
@@ -110,8 +111,14 @@ fn set_one(caller: &Caller, name: &str, option: OptionValue) -> Result<(), Optio
     let session = &caller.session;
     let is_setting = SETTINGS.iter().any(|setting| setting.name == name);
     let done = match (name, text) {
-        ("catalog", catalog) => Ok(session.set_catalog(catalog)),
-        ("schema", schema) => Ok(session.set_schema(schema)),
+        ("catalog", catalog) => {
+            session.set_catalog(catalog);
+            Ok(())
+        }
+        ("schema", schema) => {
+            session.set_schema(schema);
+            Ok(())
+        }
         _ if !is_setting => return Err(OptionFault::InvalidName),
         (name, Some(value)) => session.set(name, &value),
         (name, None) => session.reset(name),

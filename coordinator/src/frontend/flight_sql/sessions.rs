@@ -1,7 +1,8 @@
 //! Which session a call belongs to: by bearer token, by cookie, or by the connection it came over.
 //!
-//! A client that logged in sends its token; one that keeps cookies sends the cookie of its first answer;
-//! any other is told apart by its connection. A session is only ever found by the user who opened it.
+//! A client that logged in sends its token; one that keeps cookies sends the cookie of its first
+//! answer; any other is told apart by its connection. A session is only ever found by the user who
+//! opened it.
 
 use std::sync::Arc;
 use std::time::Duration;

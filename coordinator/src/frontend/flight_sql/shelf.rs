@@ -1,7 +1,8 @@
-//! A bounded table of things that clients refer to by an unguessable id, and that are forgotten when idle.
+//! A bounded table of things that clients refer to by an unguessable id, and that are forgotten
+//! when idle.
 //!
-//! Sessions, tickets and prepared statements live on shelves. A full shelf drops what was used longest
-//! ago; it never grows.
+//! Sessions, tickets and prepared statements live on shelves. A full shelf drops what was used
+//! longest ago; it never grows.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

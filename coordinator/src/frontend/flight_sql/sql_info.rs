@@ -1,8 +1,8 @@
-//! GetSqlInfo: what this server can do, complete, because JDBC reads about a hundred of these and tools
-//! fail on a missing one.
+//! `GetSqlInfo`: what this server can do, complete, because JDBC reads about a hundred of these and
+//! tools fail on a missing one.
 //!
-//! Says only what is true: no transactions, no positioned updates, no stored procedures. Function and
-//! keyword lists are those of the planner.
+//! Says only what is true: no transactions, no positioned updates, no stored procedures. Function
+//! and keyword lists are those of the planner.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 /// ARROW's format version that results are encoded with.
 const ARROW_FORMAT: &str = "1.5";
 
-/// Returns all that GetSqlInfo can be asked for.
+/// Returns all that `GetSqlInfo` can be asked for.
 pub(super) fn sql_info() -> Result<SqlInfoData> {
     let mut builder = SqlInfoDataBuilder::new();
     append_server(&mut builder);
@@ -129,7 +129,8 @@ fn append_support(builder: &mut SqlInfoDataBuilder) {
     builder.append(SqlInfo::SqlSupportsConvert, conversions());
 }
 
-/// Returns which casts exist: numbers, text, dates and times among themselves, and text to and from all.
+/// Returns which casts exist: numbers, text, dates and times among themselves, and text to and from
+/// all.
 fn conversions() -> BTreeMap<i32, Vec<i32>> {
     use SqlSupportsConvert as Type;
     let numbers = [
@@ -202,7 +203,8 @@ mod tests {
     fn every_number_of_the_specification_is_answered() {
         let known = sql_info().unwrap();
         let all = known.record_batch([]).unwrap();
-        // 0 to 5 and 8 to 11 and 100, 101 of the server (versions of Substrait have no answer), 500 to 576.
+        // 0 to 5 and 8 to 11 and 100, 101 of the server (versions of Substrait have no answer), 500
+        // to 576.
         assert_eq!(all.num_rows(), 6 + 4 + 2 + 77);
         let name = known.record_batch([SqlInfo::FlightSqlServerName as u32]).unwrap();
         assert_eq!(name.num_rows(), 1);

@@ -1,8 +1,8 @@
-//! What clients hold handles of: planned statements waiting for their DoGet, prepared statements, and
-//! running queries.
+//! What clients hold handles of: planned statements waiting for their `DoGet`, prepared statements,
+//! and running queries.
 //!
-//! A handle is found only by the session that got it. Taking a ticket removes it, so that a repeated
-//! DoGet never executes a second time.
+//! A handle is found only by the session that got it. Taking a ticket removes it, so that a
+//! repeated `DoGet` never executes a second time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl Statements {
     /// Returns a ticket for one execution of the statement with what is bound to it now.
     ///
     /// # Errors
-    /// `User` when the parameters are missing or make more than one execution.
+    /// `User` when the bound parameters make more than one execution.
     pub(super) fn ticket(&self, statement: &PreparedStatement) -> Result<String> {
         let mut rows = statement.bound.lock().clone();
         let parameters = match rows.len() {
@@ -145,7 +145,6 @@ impl Statements {
                 )));
             }
         };
-        statement.check_count(&parameters)?;
         let text = Arc::clone(&statement.text);
         Ok(self.tickets.put(Planned { owner: statement.owner.clone(), text, parameters }))
     }
@@ -161,8 +160,9 @@ impl Statements {
         })?;
         let running = self.start(caller, &planned.text, planned.parameters).await?;
         let fetched = Fetched { ticket, user: caller.user.clone() };
-        self.running.lock().insert(running.id.clone(), fetched);
-        let listed = Listed { running: Arc::clone(&self.running), query_id: running.id.clone() };
+        let query_id = running.record.id.clone();
+        self.running.lock().insert(query_id.clone(), fetched);
+        let listed = Listed { running: Arc::clone(&self.running), query_id };
         Ok((running, listed))
     }
 
@@ -176,8 +176,7 @@ impl Statements {
     ) -> Result<i64> {
         let mut affected = 0;
         for parameters in rows {
-            statement.check_count(&parameters)?;
-            let running = self.start(caller, &statement.text, parameters).await?;
+                let running = self.start(caller, &statement.text, parameters).await?;
             affected = match running.kind {
                 StatementKind::Update => affected + super::results::affected(running).await?,
                 StatementKind::Rows => super::results::discard(running).await.map(|()| -1)?,
@@ -196,7 +195,8 @@ impl Statements {
             .map(|(id, _)| id.clone())
     }
 
-    /// Cancels what the ticket stands for, waiting or running; whether there was something to cancel.
+    /// Cancels what the ticket stands for, waiting or running; whether there was something to
+    /// cancel.
     pub(super) fn cancel_ticket(&self, caller: &Caller, ticket: &[u8]) -> bool {
         if self.take_ticket(caller, ticket).is_some() {
             return true;
@@ -232,17 +232,6 @@ impl PreparedStatement {
     /// Returns the rows bound last, and binds none.
     pub(super) fn take_bound(&self) -> Vec<Vec<ScalarValue>> {
         std::mem::take(&mut *self.bound.lock())
-    }
-
-    fn check_count(&self, parameters: &[ScalarValue]) -> Result<()> {
-        let (n_expected, n_given) = (self.parameters.fields().len(), parameters.len());
-        if n_expected == n_given {
-            return Ok(());
-        }
-        Err(Error::user(
-            "INVALID_PARAMETERS",
-            format!("the statement has {n_expected} parameters, {n_given} were given"),
-        ))
     }
 }
 

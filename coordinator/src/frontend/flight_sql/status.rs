@@ -1,5 +1,5 @@
-//! Our errors as gRPC statuses: a code for programs, one readable line for people, and the whole error as
-//! JSON in the trailer [`ERROR_TRAILER`] for our shell.
+//! Our errors as gRPC statuses: a code for programs, one readable line for people, and the whole
+//! error as JSON in the trailer [`ERROR_TRAILER`] for our shell.
 //!
 //! Never sends a Debug text.
 

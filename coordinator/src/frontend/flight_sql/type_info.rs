@@ -1,4 +1,4 @@
-//! GetXdbcTypeInfo: the SQL types that can be written here.
+//! `GetXdbcTypeInfo`: the SQL types that can be written here.
 
 use arrow_flight::error::Result;
 use arrow_flight::sql::metadata::{XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};

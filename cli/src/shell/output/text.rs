@@ -1,0 +1,34 @@
+//! Values as text for people, for table and vertical.
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+/// Returns the text of each value, row by row, with control characters written out.
+pub(super) fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {
+    let options = FormatOptions::new().with_null("");
+    let columns = batch.columns().iter();
+    let formatters = columns
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut rows = Vec::with_capacity(batch.num_rows());
+    for row in 0..batch.num_rows() {
+        let mut cells = Vec::with_capacity(formatters.len());
+        for (formatter, column) in formatters.iter().zip(batch.columns()) {
+            cells.push(match column.is_null(row) {
+                true => "NULL".to_owned(),
+                false => visible(&formatter.value(row).try_to_string()?),
+            });
+        }
+        rows.push(cells);
+    }
+    Ok(rows)
+}
+
+/// Returns the text on one line, without anything that would move the cursor.
+fn visible(text: &str) -> String {
+    let escape = |letter: char| letter.escape_default().collect::<String>();
+    text.chars()
+        .map(|letter| if letter.is_control() { escape(letter) } else { letter.to_string() })
+        .collect()
+}
