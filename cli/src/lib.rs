@@ -5,5 +5,6 @@
 pub mod client;
 pub mod demo;
 pub mod node;
+pub mod shell;
 
 pub use meshwork_connectors as connectors;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use meshwork::node;
-use meshwork::node::{CoordinatorArgs, StandaloneArgs};
+use meshwork::node::{self, CoordinatorArgs, StandaloneArgs, WorkerArgs};
+use meshwork::shell::{self, SqlArgs};
 
 /// Meshwork: one SQL endpoint over all your data products.
 #[derive(Debug, Parser)]
@@ -20,6 +20,10 @@ enum What {
     Standalone(StandaloneArgs),
     /// Plans queries for the workers that announce themselves.
     Coordinator(CoordinatorArgs),
+    /// Runs tasks for a coordinator.
+    Worker(WorkerArgs),
+    /// Asks a server, from a prompt or from the command line.
+    Sql(SqlArgs),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +33,8 @@ fn main() -> ExitCode {
         match command.what {
             What::Standalone(args) => node::standalone(args).await,
             What::Coordinator(args) => node::coordinator(args).await,
+            What::Worker(args) => node::worker(args).await,
+            What::Sql(args) => shell::run(args).await,
         }
     });
     match ended {

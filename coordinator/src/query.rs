@@ -21,7 +21,7 @@ use datafusion::sql::parser::Statement as DataFusionStatement;
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
-use meshwork_engine::{Error, Result};
+use meshwork_engine::{Error, Result, functions};
 
 use crate::cluster::Cluster;
 use crate::fragment::Distribution;
@@ -138,11 +138,11 @@ enum Answer {
 impl Coordinator {
     /// Puts a coordinator together.
     pub fn new(parts: CoordinatorParts) -> Arc<Self> {
-        let base = SessionStateBuilder::new()
+        let builder = SessionStateBuilder::new()
             .with_default_features()
             .with_config(base_config())
-            .with_runtime_env(Arc::clone(parts.catalogs.runtime()))
-            .build();
+            .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
+        let base = functions::register(builder).build();
         Arc::new(Self {
             catalogs: parts.catalogs,
             resolver: parts.resolver,

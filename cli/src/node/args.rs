@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use url::Url;
 
 /// What every node is told.
 #[derive(Debug, Clone, Args)]
@@ -54,4 +55,24 @@ pub struct CoordinatorArgs {
     /// The address that workers announce themselves at; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8816")]
     pub internal: SocketAddr,
+}
+
+/// What `meshwork worker` is told.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Where the coordinator's internal address is: http://host:8816.
+    #[arg(long, env = "MESHWORK_COORDINATOR")]
+    pub coordinator: Url,
+    /// The address to serve tasks on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Where other nodes reach this worker, if that is not where it listens.
+    #[arg(long)]
+    pub advertise: Option<Url>,
+    /// Memory that tasks may take, in MiB; 70 % of the machine's if it is not given.
+    #[arg(long)]
+    pub memory_max_mb: Option<usize>,
+    /// Seconds that running tasks may go on once the worker is told to stop.
+    #[arg(long, default_value_t = 60)]
+    pub drain_s: u64,
 }

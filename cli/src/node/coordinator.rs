@@ -17,6 +17,7 @@ use meshwork_coordinator::{
 };
 use meshwork_engine::catalog::{CatalogRegistry, Secret};
 use meshwork_engine::environment::{self, Task};
+use meshwork_engine::functions;
 use meshwork_engine::node::VERSION;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -85,9 +86,13 @@ impl CoordinatorNode {
 /// When a file of the configuration is wrong, the root cannot be used, or the address is taken.
 pub async fn start_standalone(args: &StandaloneArgs) -> anyhow::Result<CoordinatorNode> {
     let catalogs = registry(&args.node)?;
-    let cluster = Cluster::new(None, Arc::clone(&catalogs));
-    let distribution = Distribution::over(&cluster);
-    let nodes: Nodes = Arc::new(|| vec![this_node("in process")]);
+    let workers = meshwork_worker::local(args.workers, &catalogs, &[], Some(functions::register))?;
+    let distribution =
+        Distribution::among(workers.resolver(), workers.channels(), Arc::clone(&catalogs));
+    let nodes: Nodes = Arc::new(move || {
+        let n_tasks = workers.n_tasks_running() as u64;
+        vec![NodeRow { n_tasks, ..this_node("in process") }]
+    });
     start(&args.node, catalogs, distribution, None, nodes).await
 }
 

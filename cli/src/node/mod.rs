@@ -12,10 +12,12 @@ mod memory;
 mod root;
 mod runtimes;
 mod signals;
+mod worker;
 
-pub use args::{CoordinatorArgs, NodeArgs, StandaloneArgs};
+pub use args::{CoordinatorArgs, NodeArgs, StandaloneArgs, WorkerArgs};
 pub use coordinator::{CoordinatorNode, start_coordinator, start_standalone};
 pub use runtimes::with_runtimes;
+pub use worker::{start_worker, worker};
 
 use std::process::ExitCode;
 

@@ -77,8 +77,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_state_stages_and_rows() {
-        let progress =
-            Progress { state: "RUNNING".into(), rows: 1234, stages: 3, tasks: 8 };
+        let progress = Progress { state: "RUNNING".into(), rows: 1234, stages: 3, tasks: 8 };
         assert_eq!(describe(&progress), "running  3 stages  8 tasks  1,234 rows");
     }
 }

@@ -176,7 +176,7 @@ impl Statements {
     ) -> Result<i64> {
         let mut affected = 0;
         for parameters in rows {
-                let running = self.start(caller, &statement.text, parameters).await?;
+            let running = self.start(caller, &statement.text, parameters).await?;
             affected = match running.kind {
                 StatementKind::Update => affected + super::results::affected(running).await?,
                 StatementKind::Rows => super::results::discard(running).await.map(|()| -1)?,
