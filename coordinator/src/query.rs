@@ -67,8 +67,14 @@ pub struct Coordinator {
     distribution: Distribution,
     cluster: Option<Arc<Cluster>>,
     admission: Admission,
-    base: SessionState,
+    base: Base,
 }
+
+/// Gives each query the state that it starts from: functions, rules, the runtime.
+///
+/// Behind a `dyn`, because the compiler otherwise proves for every method of every door that DataFusion's state
+/// can move between threads, which takes minutes.
+type Base = Box<dyn Fn() -> SessionState + Send + Sync>;
 
 impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,7 +157,7 @@ impl Coordinator {
             distribution: parts.distribution,
             cluster: parts.cluster,
             admission: Admission::new(N_RUNNING_MAX, N_WAITING_MAX, WAIT_MAX),
-            base,
+            base: Box::new(move || base.clone()),
         })
     }
 
@@ -276,14 +282,14 @@ impl Coordinator {
         let generation = self.catalogs.generation();
         let settings = snapshot.query_settings(query_id, session.user(), generation);
         let scope = QueryScope::new(settings.clone());
-        let mut config = self.base.config().clone().with_extension(Arc::clone(&scope));
+        let base = (self.base)();
+        let mut config = base.config().clone().with_extension(Arc::clone(&scope));
         config = config.with_batch_size(settings.batch_size);
         if let Some(partitions) = snapshot.target_partitions() {
             config = config.with_target_partitions(partitions);
         }
         config.options_mut().extensions.insert(settings);
-        let base =
-            SessionStateBuilder::new_from_existing(self.base.clone()).with_config(config).build();
+        let base = SessionStateBuilder::new_from_existing(base).with_config(config).build();
         QueryContext { coordinator: self, session, snapshot, scope, base }
     }
 
