@@ -55,8 +55,16 @@ impl Source {
 
     /// Returns a table as the planner sees it.
     pub async fn table(&self, schema: &str, table: &str) -> Result<Arc<dyn TableProvider>> {
-        let scope = QueryScope::new(self.settings.clone());
-        let found = self.connector.table(schema, table, ReadVersion::Committed, &scope).await?;
+        self.table_in(&QueryScope::new(self.settings.clone()), schema, table).await
+    }
+
+    async fn table_in(
+        &self,
+        scope: &Arc<QueryScope>,
+        schema: &str,
+        table: &str,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let found = self.connector.table(schema, table, ReadVersion::Committed, scope).await?;
         found.with_context(|| format!("table {schema}.{table} does not exist"))
     }
 
@@ -65,19 +73,40 @@ impl Source {
         statement(&self.context(schema, table).await?, sql).await
     }
 
-    /// Returns a session in which `t` is the table.
-    #[expect(clippy::disallowed_methods, reason = "a test of one connector has no coordinator")]
+    /// Returns a session in which `t` is the table, in a query of its own.
     async fn context(&self, schema: &str, table: &str) -> Result<SessionContext> {
+        self.context_in(&QueryScope::new(self.settings.clone()), schema, table).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test of one connector has no coordinator")]
+    async fn context_in(
+        &self,
+        scope: &Arc<QueryScope>,
+        schema: &str,
+        table: &str,
+    ) -> Result<SessionContext> {
         let mut config = SessionConfig::new().with_target_partitions(2);
         config.options_mut().extensions.insert(self.settings.clone());
         let context = SessionContext::new_with_config(config);
-        context.register_table(TABLE, self.table(schema, table).await?)?;
+        context.register_table(TABLE, self.table_in(scope, schema, table).await?)?;
         Ok(context)
     }
 
     /// Returns the rows of a statement in which `t` is the table.
     pub async fn rows(&self, schema: &str, table: &str, sql: &str) -> Result<Vec<RecordBatch>> {
-        Ok(self.plan(schema, table, sql).await?.collect().await?)
+        self.rows_in(&QueryScope::new(self.settings.clone()), schema, table, sql).await
+    }
+
+    /// Returns the rows of a statement that is one part of a query: all its parts share what the scope holds.
+    pub async fn rows_in(
+        &self,
+        scope: &Arc<QueryScope>,
+        schema: &str,
+        table: &str,
+        sql: &str,
+    ) -> Result<Vec<RecordBatch>> {
+        let context = self.context_in(scope, schema, table).await?;
+        Ok(statement(&context, sql).await?.collect().await?)
     }
 
     /// Returns the rows as the lines of a table, in the order in which they came.

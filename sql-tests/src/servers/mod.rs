@@ -3,8 +3,10 @@
 //! `install-servers.sh` installs the programs; nothing here touches a server that it did not start.
 
 mod mariadb;
+mod postgres;
 
 pub use mariadb::MariaDb;
+pub use postgres::{Postgres, Session};
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,624 @@
+//! The connector `postgres` against a real server whose defaults are none that it may rely on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt;
+use meshwork_engine::connector::{ReadVersion, TableKind};
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::{Error, ErrorKind, environment};
+use meshwork_sql_tests::servers::Postgres;
+use meshwork_sql_tests::source::{Source, failure};
+
+/// Text that has a meaning in some literal, pattern or collation.
+const NASTY: &[&str] = &[
+    "",
+    " ",
+    "a",
+    "A",
+    "ab",
+    "ab ",
+    "ab   ",
+    "abc",
+    "äpple",
+    "apple",
+    "Apple",
+    "APPLE",
+    "a'b",
+    "a\"b",
+    "a\\b",
+    "c\\d",
+    "cd",
+    "\\' OR 1=1 -- ",
+    "'; DROP TABLE x; --",
+    "100%",
+    "100_",
+    "a%b",
+    "a_b",
+    "Zebra",
+    "cherry",
+    "_x",
+    "😀",
+    "ÿ",
+    "\u{7f}",
+    "tab\there",
+    "line\nbreak",
+    "NULL",
+    "ﬀ",
+    "ß",
+    "ss",
+];
+
+/// Makes a schema of the test's own; returns the source that reads it.
+async fn prepare(schema: &str, statements: &[&str]) -> Result<(std::sync::Arc<Postgres>, Source)> {
+    let server = Postgres::shared()?;
+    let fresh = format!("CREATE SCHEMA {schema}");
+    server.execute(&[&fresh]).await?;
+    for statement in statements {
+        let statement = format!("SET search_path = {schema}, public; {statement}");
+        server.execute(&[&statement]).await?;
+    }
+    let source = Source::new("postgres", server.properties())?;
+    Ok((server, source))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn count(batches: &[RecordBatch]) -> i64 {
+    batches[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_arrives() -> Result<()> {
+    let columns = "id int PRIMARY KEY, a int2, b int8, c float4, d float8, e bool, f text, g varchar(9), \
+        h char(5), i numeric(12,3), j numeric(5,-2), k numeric(60,10), l numeric, m date, n timestamp, \
+        o timestamptz, p time, q interval, r uuid, s json, t jsonb, u bytea, v int[], w text[], \
+        x numeric(6,2)[], y mood, z positive, aa inet, ab oid, ac int4range, ad money, ae timetz, \
+        af xml, ag mood[], ah char(3)[], ai bit(3), aj point, ak tsvector, al timestamptz[]";
+    let (_server, source) = prepare(
+        "types",
+        &[
+            "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+            "CREATE DOMAIN positive AS numeric(8,2) CHECK (value > 0)",
+            &format!("CREATE TABLE types ({columns})"),
+            "INSERT INTO types VALUES (1, -32768, 9223372036854775807, 1.5, 0.1, true, 'Grüße', 'abc', \
+             'ab', -123.45, 12300, 12345678901234567890123456789012345678901234567890.0123456789, \
+             1.1234567890123456789012345, date '0044-03-15 BC', timestamp '1969-12-31 23:59:59.999999', \
+             timestamptz '9999-12-31 23:59:59.5+00', time '23:59:59.999999', \
+             interval '1 year 2 months -3 days 04:05:06.789', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', \
+             '{\"a\": 1}', '{\"b\":  [1,2]}', decode('00ff27', 'hex'), '{1,NULL,3}', \
+             ARRAY['a','b\"c',NULL], '{1.50,-2.25}', 'ok', 7.5, '10.0.0.1/8', 4294967295, '[1,5)', \
+             12.34, '12:00:00-05', '<a/>', '{ok,sad}', '{ab,c}', b'101', '(1,2)', 'cat rat', \
+             ARRAY[timestamptz '2024-03-10 05:00+00'])",
+            "INSERT INTO types (id) VALUES (2)",
+        ],
+    )
+    .await?;
+    let table = source.table("types", "types").await?;
+    let types: BTreeMap<String, String> = table
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| (field.name().clone(), field.data_type().to_string()))
+        .collect();
+    for (column, expected) in [
+        ("a", "Int16"),
+        ("i", "Decimal128(12, 3)"),
+        ("j", "Decimal128(7, 0)"),
+        ("k", "Decimal256(60, 10)"),
+        ("l", "Utf8"),
+        ("n", "Timestamp(µs)"),
+        ("o", "Timestamp(µs, \"UTC\")"),
+        ("q", "Interval(MonthDayNano)"),
+        ("z", "Decimal128(8, 2)"),
+        ("aa", "Utf8"),
+    ] {
+        assert_eq!(types[column], expected, "{column}");
+    }
+    let mut shown = String::new();
+    for field in table.schema().fields() {
+        let sql = format!("SELECT \"{}\" FROM t ORDER BY id", field.name());
+        let text = source.text("types", "types", &sql).await.context(sql)?;
+        let values: Vec<&str> =
+            text.lines().skip(3).take(2).map(|line| line.trim_matches(['|', ' '])).collect();
+        shown.push_str(&format!("{}: {} / {}\n", field.name(), values[0], values[1]));
+    }
+    let expected = "\
+id: 1 / 2
+a: -32768 /\u{20}
+b: 9223372036854775807 /\u{20}
+c: 1.5 /\u{20}
+d: 0.1 /\u{20}
+e: true /\u{20}
+f: Grüße /\u{20}
+g: abc /\u{20}
+h: ab /\u{20}
+i: -123.450 /\u{20}
+j: 12300 /\u{20}
+k: 12345678901234567890123456789012345678901234567890.0123456789 /\u{20}
+l: 1.1234567890123456789012345 /\u{20}
+m: -0043-03-15 /\u{20}
+n: 1969-12-31T23:59:59.999999 /\u{20}
+o: 9999-12-31T23:59:59.500Z /\u{20}
+p: 23:59:59.999999 /\u{20}
+q: 14 mons -3 days 4 hours 5 mins 6.789000000 secs /\u{20}
+r: a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 /\u{20}
+s: {\"a\": 1} /\u{20}
+t: {\"b\": [1, 2]} /\u{20}
+u: 00ff27 /\u{20}
+v: [1, , 3] /\u{20}
+w: [a, b\"c, ] /\u{20}
+x: [1.50, -2.25] /\u{20}
+y: ok /\u{20}
+z: 7.50 /\u{20}
+aa: 10.0.0.1/8 /\u{20}
+ab: 4294967295 /\u{20}
+ac: [1,5) /\u{20}
+ad: $12.34 /\u{20}
+ae: 12:00:00-05 /\u{20}
+af: <a/> /\u{20}
+ag: {ok,sad} /\u{20}
+ah: [ab, c] /\u{20}
+ai: 101 /\u{20}
+aj: (1,2) /\u{20}
+ak: 'cat' 'rat' /\u{20}
+al: [2024-03-10T05:00:00Z] /\u{20}
+";
+    assert_eq!(shown, expected);
+    let all = source.rows("types", "types", "SELECT * FROM t").await?;
+    assert_eq!(all.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_without_a_counterpart_are_errors_or_null() -> Result<()> {
+    let (server, source) = prepare(
+        "infinite",
+        &[
+            "CREATE TABLE v (id int NOT NULL, d date, n numeric(5,2), t timestamptz NOT NULL, a int[])",
+            "INSERT INTO v VALUES (1, '2024-01-01', 1, '2024-01-01', '{1}'), \
+             (2, 'infinity', 2, '-infinity', '{{1,2},{3,4}}'), (3, NULL, 'NaN', '2024-01-02', '{}')",
+        ],
+    )
+    .await?;
+    for (column, said) in
+        [("d", "an infinite date"), ("n", "NaN"), ("t", "infinite timestamp"), ("a", "dimensions")]
+    {
+        let sql = format!("SELECT {column} FROM t");
+        let error = failure(source.rows("infinite", "v", &sql).await);
+        assert_eq!(error.code, "VALUE_NOT_REPRESENTABLE");
+        let names =
+            error.message.contains(&format!("\"{column}\"")) && error.message.contains(said);
+        assert!(names, "{}", error.message);
+    }
+    assert_eq!(count(&source.rows("infinite", "v", "SELECT count(*) FROM t").await?), 3);
+    let mut properties = server.properties();
+    properties.insert("unrepresentable".into(), "null".into());
+    let lenient = Source::new("postgres", properties)?;
+    let text = lenient.text("infinite", "v", "SELECT id, d, n, t, a FROM t ORDER BY id").await?;
+    assert!(text.contains("| 2  |            | 2.00 |                      |     |"), "{text}");
+    let conditions = [
+        "d > date '2000-01-01'",
+        "d IS NULL",
+        "d IS NOT NULL",
+        "n <> 5",
+        "NOT (n > 5)",
+        "t < timestamptz '2024-01-01 12:00:00+00'",
+        "t IS NULL",
+        "n IN (1, 2)",
+    ];
+    lenient.check_filters("infinite", "v", &conditions.map(str::to_owned)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_filters_mean_the_same_on_both_sides() -> Result<()> {
+    let (server, source) = prepare(
+        "texts",
+        &[
+            "CREATE EXTENSION citext SCHEMA public",
+            "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false)",
+            "CREATE TABLE x (id int, plain text, bytes text COLLATE \"C\", \
+             icu text COLLATE \"en-US-x-icu\", loose text COLLATE loose, padded char(40), ci citext, \
+             short varchar(40))",
+        ],
+    )
+    .await?;
+    let session = server.connect().await?;
+    for (id, text) in NASTY.iter().enumerate() {
+        let id = i32::try_from(id)?;
+        session
+            .client
+            .execute(
+                "INSERT INTO texts.x VALUES ($1, $2, $2, $2, $2, $2::text::bpchar, $2::text::citext, $2)",
+                &[&id, text],
+            )
+            .await?;
+    }
+    session.client.execute("INSERT INTO texts.x (id) VALUES (1000)", &[]).await?;
+    let mut equal = Vec::new();
+    let mut ranges = Vec::new();
+    for text in NASTY {
+        let literal = quoted(text);
+        for column in ["plain", "bytes", "icu", "loose", "padded", "ci", "short"] {
+            equal.push(format!("{column} = {literal}"));
+        }
+        for column in ["plain", "bytes", "icu"] {
+            ranges.push(format!("{column} < {literal}"));
+            ranges.push(format!("{column} <> {literal}"));
+        }
+        ranges.push(format!("bytes >= {literal}"));
+        ranges.push(format!("starts_with(icu, {literal})"));
+        let pattern = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        ranges.push(format!("plain LIKE {}", quoted(&format!("{pattern}%"))));
+    }
+    let n_equal = source.check_filters("texts", "x", &equal).await?;
+    assert_eq!(n_equal, equal.len(), "equality is pushed for all kinds of text");
+    let n_ranges = source.check_filters("texts", "x", &ranges).await?;
+    assert!(n_ranges > NASTY.len() * 4, "{n_ranges}");
+    let list = NASTY.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+    let mut mixed = Vec::new();
+    for column in ["plain", "loose", "padded", "ci"] {
+        mixed.push(format!("{column} IN ({list})"));
+        mixed.push(format!("{column} NOT IN ('apple', 'ab', 'a''b')"));
+        mixed.push(format!("NOT ({column} = 'apple')"));
+        mixed.push(format!("NOT ({column} = 'apple' OR id = 3)"));
+        mixed.push(format!("{column} = 'Apple' AND (id < 5 OR id > 8)"));
+        mixed.push(format!("{column} = 'apple' OR {column} = 'ab' OR id IS NULL"));
+        mixed.push(format!("{column} LIKE 'a%'"));
+        mixed.push(format!("{column} IS NULL"));
+        mixed.push(format!("{column} IS NOT NULL AND {column} BETWEEN 'A' AND 'b'"));
+    }
+    source.check_filters("texts", "x", &mixed).await?;
+    let kept = source.explain("texts", "x", "SELECT id FROM t WHERE icu < 'Z'").await?;
+    assert!(!kept.contains("WHERE"), "an ICU order is not ours: {kept}");
+    let pushed = source.explain("texts", "x", "SELECT id FROM t WHERE bytes < 'Z'").await?;
+    assert!(pushed.contains("WHERE \"bytes\" < 'Z'") && !pushed.contains("FilterExec"), "{pushed}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_filters_mean_the_same_on_both_sides() -> Result<()> {
+    let (_server, source) = prepare(
+        "others",
+        &[
+            "CREATE TABLE x (id int, i2 int2, i8 int8, n numeric(12,4), w numeric(50,5), f float8, g float4, \
+             b bool, d date, ts timestamp, tz timestamptz, u uuid, y bytea, free numeric)",
+            "INSERT INTO x VALUES \
+             (1, 1, 1, 1.5, 1.5, 0.0, 0.1, true, '2024-03-10', '2024-03-10 05:00', \
+              '2024-03-10 05:00+00', '00000000-0000-0000-0000-00000000000a', decode('00', 'hex'), 1.50), \
+             (2, -1, -9223372036854775808, -1.5, -1.5, '-0', '-0', false, '0001-01-01', \
+              '1969-12-31 23:59:59.999999', '2024-03-10 00:00-05', \
+              'ffffffff-ffff-ffff-ffff-ffffffffffff', decode('ff00', 'hex'), 1.5), \
+             (3, 0, 9223372036854775807, 99999999.9999, 5e44, 'NaN', 'NaN', NULL, '9999-12-31', \
+              '294246-12-31', '0044-03-15 BC', NULL, '', NULL), \
+             (4, NULL, 0, NULL, 0, 'Infinity', '-Infinity', true, NULL, NULL, NULL, \
+              'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', NULL, 'NaN'), \
+             (5, 32767, 5, 0.0001, 0.00001, -2.5e300, 3e-40, false, '1969-12-31', \
+              '2024-03-10 05:00:00.000001', '2024-03-10 05:00:00.000001+00', \
+              'ffffffff-ffff-ffff-ffff-fffffffffff0', decode('27', 'hex'), 0)",
+        ],
+    )
+    .await?;
+    let mut conditions = Vec::new();
+    let values: &[(&str, &[&str])] = &[
+        ("i2", &["0", "-1", "32767", "40000"]),
+        ("i8", &["0", "9223372036854775807", "-9223372036854775808", "5"]),
+        ("n", &["1.5", "-1.5", "0.0001", "99999999.9999", "0"]),
+        ("w", &["1.5", "0", "-1.5"]),
+        ("f", &["0.0", "-0.0", "1.5", "-2.5e300", "1e308", "cast('NaN' as double)"]),
+        ("g", &["cast(0.1 as real)", "cast(0 as real)", "cast(3e-40 as real)", "0.1"]),
+        ("b", &["true", "false"]),
+        ("d", &["date '2024-03-10'", "date '0001-01-01'", "date '9999-12-31'"]),
+        ("ts", &["timestamp '2024-03-10 05:00:00'", "timestamp '1969-12-31 23:59:59.999999'"]),
+        (
+            "tz",
+            &["timestamp '2024-03-10 05:00:00'", "timestamptz '2024-03-10 05:00:00.000001+00:00'"],
+        ),
+        (
+            "u",
+            &[
+                "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
+                "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'",
+                "'x'",
+            ],
+        ),
+        ("y", &["x'00'", "x'27'", "x'ff00'", "x''"]),
+        ("free", &["'1.5'", "'NaN'"]),
+    ];
+    for (column, values) in values {
+        for value in *values {
+            for operator in ["=", "<>", "<", "<=", ">", ">="] {
+                conditions.push(format!("{column} {operator} {value}"));
+            }
+            conditions.push(format!("NOT ({column} > {value}) AND id <> 2"));
+            conditions.push(format!("{value} < {column} OR {column} IS NULL"));
+        }
+        let list = values.join(", ");
+        conditions.push(format!("{column} IN ({list})"));
+        conditions.push(format!("{column} NOT IN ({list})"));
+        conditions.push(format!("{column} BETWEEN {} AND {}", values[0], values[values.len() - 1]));
+        conditions.push(format!("{column} IS NULL"));
+        conditions.push(format!("{column} IS NOT NULL"));
+    }
+    conditions.push("b".to_owned());
+    conditions.push("NOT b".to_owned());
+    conditions.push("b IS TRUE".to_owned());
+    let n_pushed = source.check_filters("others", "x", &conditions).await?;
+    assert!(n_pushed > conditions.len() / 2, "{n_pushed} of {}", conditions.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_shapes_and_listings() -> Result<()> {
+    let wide: String = (0..200).map(|n| format!(", c{n} int DEFAULT {n}")).collect();
+    let (server, source) = prepare(
+        "\"Odd \"\"näme\"",
+        &[
+            &format!("CREATE TABLE wide (id int{wide}); INSERT INTO wide (id) VALUES (1), (2)"),
+            "CREATE TABLE \"Sel\"\"ect\" (\"FROM\" int, \"Ünï\"\"cödé😀\" text, \"where\" int); \
+             INSERT INTO \"Sel\"\"ect\" VALUES (1, 'x', 2)",
+            "CREATE TABLE \"empty\" (a int, b text)",
+            "CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES",
+            "CREATE VIEW seen AS SELECT id, c7 FROM wide",
+            "CREATE MATERIALIZED VIEW kept AS SELECT id FROM wide",
+            "CREATE TABLE parted (k int, v text) PARTITION BY RANGE (k); \
+             CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10); \
+             CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20); \
+             INSERT INTO parted SELECT n, n::text FROM generate_series(0, 19) n",
+            "COMMENT ON TABLE wide IS 'many columns'",
+        ],
+    )
+    .await?;
+    let schema = "Odd \"näme";
+    let listed = source.connector.tables(schema).await?;
+    let names: Vec<&str> = listed.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["Sel\"ect", "empty", "kept", "nothing", "parted", "seen", "wide"]);
+    assert_eq!(listed[5].kind, TableKind::View);
+    assert_eq!(listed[6].comment.as_deref(), Some("many columns"));
+    let schemas = source.connector.schema_names().await?;
+    assert!(schemas.iter().any(|name| name == schema) && schemas.is_sorted(), "{schemas:?}");
+    assert!(!schemas.iter().any(|name| name.starts_with("pg_")), "{schemas:?}");
+
+    let odd = "SELECT \"FROM\", \"Ünï\"\"cödé😀\", \"where\" FROM t WHERE \"where\" = 2";
+    let text = source.text(schema, "Sel\"ect", odd).await?;
+    assert!(text.contains("| 1    | x          | 2     |"), "{text}");
+    let rows = source.rows(schema, "wide", "SELECT * FROM t ORDER BY id").await?;
+    assert_eq!((rows[0].num_columns(), rows[0].num_rows()), (201, 2));
+    let plan = source.explain(schema, "wide", "SELECT c9, c3 FROM t").await?;
+    assert!(plan.contains("SELECT \"c3\", \"c9\" FROM"), "{plan}");
+    for (table, n_rows) in [("wide", 2), ("empty", 0), ("nothing", 1), ("kept", 2), ("parted", 20)]
+    {
+        let rows = source.rows(schema, table, "SELECT count(*) FROM t").await?;
+        assert_eq!(count(&rows), n_rows, "{table}");
+    }
+    assert_eq!(count(&source.rows(schema, "seen", "SELECT sum(c7) FROM t").await?), 14);
+    assert_eq!(
+        count(&source.rows(schema, "parted_2", "SELECT min(k) + 0 FROM t").await.map(widen)?),
+        10
+    );
+    let few = source.rows(schema, "parted", "SELECT v FROM t LIMIT 3").await?;
+    assert_eq!(few.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
+    let plan = source.explain(schema, "parted", "SELECT v FROM t WHERE k > 3 LIMIT 3").await?;
+    assert!(plan.contains("LIMIT 3"), "{plan}");
+    let scope = QueryScope::new(QuerySettings::default());
+    let none = source.connector.table(schema, "absent", ReadVersion::Committed, &scope).await?;
+    assert!(none.is_none());
+    let refused = source.connector.table(schema, "wide", ReadVersion::At(3), &scope).await;
+    assert_eq!(refused.unwrap_err().code, "NOT_SUPPORTED");
+
+    let mut properties = server.properties();
+    properties.insert("schemas".into(), "public, other".into());
+    let filtered = Source::new("postgres", properties)?;
+    assert_eq!(filtered.connector.schema_names().await?, ["public"]);
+    assert!(filtered.connector.tables(schema).await?.is_empty());
+    assert!(filtered.table(schema, "wide").await.is_err());
+    Ok(())
+}
+
+/// `min` of an `int` is one; the helper reads a bigint.
+fn widen(rows: Vec<RecordBatch>) -> Vec<RecordBatch> {
+    let cast = |batch: &RecordBatch| {
+        let column = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Int64);
+        RecordBatch::try_from_iter([("n", column.unwrap())]).unwrap()
+    };
+    rows.iter().map(cast).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_cover_a_table_once_while_others_write() -> Result<()> {
+    let (server, source) = prepare(
+        "splits",
+        &[
+            "CREATE TABLE account (id int PRIMARY KEY, balance int8, filler char(500) DEFAULT 'x')",
+            "CREATE TABLE other (id int PRIMARY KEY, balance int8)",
+            "INSERT INTO account SELECT n, 100 FROM generate_series(1, 60000) n",
+            "INSERT INTO other SELECT n, 100 FROM generate_series(1, 100) n",
+        ],
+    )
+    .await?;
+    let sql = "SELECT count(*), count(DISTINCT id), sum(balance) FROM t";
+    let plan = source.explain("splits", "account", sql).await?;
+    assert!(plan.contains("splits=4") && plan.contains("ctid < "), "{plan}");
+    let indexed = source.explain("splits", "account", "SELECT * FROM t WHERE id = 5").await?;
+    assert!(indexed.contains("splits=1") && !indexed.contains("ctid"), "{indexed}");
+
+    // Moves rows to other pages, and money to another table, in one transaction each.
+    let mover = server.connect().await?;
+    let moving = environment::spawn("mover", async move {
+        for id in 1.. {
+            let id = id % 60_000 + 1;
+            let sql = format!(
+                "BEGIN; UPDATE splits.account SET balance = balance - 1 WHERE id BETWEEN {id} AND {id} + 300; \
+                 UPDATE splits.other SET balance = balance + \
+                   (SELECT count(*) FROM splits.account WHERE id BETWEEN {id} AND {id} + 300) \
+                   WHERE id = {id} % 100 + 1; COMMIT"
+            );
+            if mover.client.batch_execute(&sql).await.is_err() {
+                return;
+            }
+        }
+    });
+    for _round in 0..20 {
+        let scope = QueryScope::new(QuerySettings::default());
+        let sum_of = async |table: &str| -> Result<(i64, i64, i64)> {
+            let rows = source.rows_in(&scope, "splits", table, sql).await?;
+            let value = |column: usize| rows[0].column(column).as_primitive::<Int64Type>().value(0);
+            Ok((value(0), value(1), value(2)))
+        };
+        let (account, other) = (sum_of("account").await?, sum_of("other").await?);
+        assert_eq!((account.0, account.1), (60_000, 60_000));
+        assert_eq!(account.2 + other.2, 6_010_000, "both tables are read under one snapshot");
+    }
+    assert!(!moving.is_finished());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_stream_ends_the_remote_statement() -> Result<()> {
+    let (server, source) = prepare(
+        "cancels",
+        &[
+            "CREATE VIEW endless AS SELECT generate_series(1, 1000000000000) AS n",
+            "CREATE VIEW asleep AS SELECT pg_sleep(600)::text AS n",
+        ],
+    )
+    .await?;
+    let session = server.connect().await?;
+    let query_id = format!("cancel-{}", environment::unix_micros());
+    let named = source.with(|settings| settings.query_id.clone_from(&query_id));
+    let running = async || -> Result<i64> {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'meshwork/' || $1 \
+                   AND query LIKE 'COPY%'";
+        Ok(session.client.query_one(sql, &[&query_id]).await?.get(0))
+    };
+    for view in ["endless", "asleep"] {
+        let frame = named.plan("cancels", view, "SELECT n FROM t").await?;
+        let context: std::sync::Arc<TaskContext> = std::sync::Arc::new(frame.task_ctx());
+        let plan: std::sync::Arc<dyn ExecutionPlan> = frame.clone().create_physical_plan().await?;
+        let mut rows = execute_stream(plan, context)?;
+        if view == "endless" {
+            rows.next().await.context("no rows")??;
+        }
+        until("the statement runs", async || Ok(running().await? == 1)).await?;
+        let since = environment::instant();
+        drop(rows);
+        until("the statement is gone", async || Ok(running().await? == 0)).await?;
+        assert!(since.elapsed() < Duration::from_secs(2), "{view}: {:?}", since.elapsed());
+        drop(frame);
+    }
+    // The transaction that held the snapshot went with the scope.
+    until("the snapshot is gone", async || {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'meshwork/' || $1";
+        Ok(session.client.query_one(sql, &[&query_id]).await?.get::<_, i64>(0) == 0)
+    })
+    .await
+}
+
+/// Asks the server again and again, for five seconds at most.
+async fn until(what: &str, reached: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let since = environment::instant();
+    while !reached().await? {
+        anyhow::ensure!(since.elapsed() < Duration::from_secs(5), "not in time: {what}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_connections_serve_many_scans() -> Result<()> {
+    let (server, _source) = prepare(
+        "budget",
+        &["CREATE TABLE big AS SELECT n AS id, repeat('x', 500) AS filler FROM generate_series(1, 50000) n"],
+    )
+    .await?;
+    let mut properties = server.properties();
+    properties.insert("connections_max".into(), "2".into());
+    let source = Source::new("postgres", properties)?;
+    // The build side starts when the probe side already holds what connections there are.
+    let sql = "SELECT count(*) FROM t a JOIN t b ON a.id = b.id JOIN t c ON b.id = c.id JOIN t d ON c.id = d.id";
+    let rows =
+        tokio::time::timeout(Duration::from_secs(60), source.rows("budget", "big", sql)).await??;
+    assert_eq!(count(&rows), 50_000);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_refuses_says_why_and_no_secret() -> Result<()> {
+    let server = Postgres::shared()?;
+    let with = |changes: &[(&str, &str)]| -> Result<Source> {
+        let mut properties = server.properties();
+        for (key, value) in changes {
+            properties.insert((*key).to_owned(), (*value).to_owned());
+        }
+        Source::new("postgres", properties)
+    };
+    let free = meshwork_sql_tests::servers::free_port()?.to_string();
+    for (changes, code, names) in [
+        (
+            vec![("password", "wr0ng'pass")],
+            "SOURCE_AUTHENTICATION",
+            "password authentication failed",
+        ),
+        (vec![("port", free.as_str())], "SOURCE_UNAVAILABLE", free.as_str()),
+        (vec![("host", "nowhere.invalid")], "SOURCE_UNAVAILABLE", "nowhere.invalid"),
+        (vec![("database", "absent")], "SOURCE_QUERY_FAILED", "absent"),
+        (vec![("host", "localhost"), ("tls", "verify")], "SOURCE_UNAVAILABLE", "localhost"),
+    ] {
+        let source = with(&changes)?;
+        let error = source.connector.schema_names().await.unwrap_err();
+        let shown = format!("{error} {error:?} {source:?}");
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Source, code), "{shown}");
+        assert!(error.message.contains(names) && error.message.contains("\"source\""), "{shown}");
+        assert!(!shown.contains("s3cret") && !shown.contains("wr0ng"), "{shown}");
+    }
+    let authority = server.authority().display().to_string();
+    for changes in [
+        vec![("tls", "disable")],
+        vec![("tls", "require")],
+        vec![("host", "localhost"), ("tls", "verify"), ("tls_ca", authority.as_str())],
+    ] {
+        with(&changes)?.connector.check().await?;
+    }
+    for (key, value) in
+        [("tls", "maybe"), ("connections_max", "0"), ("port", "x"), ("sslmode", "on")]
+    {
+        let error = failure(with(&[(key, value)]));
+        assert_eq!(error.code, "CATALOG_CONFIGURATION", "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_in_the_middle_is_an_error() -> Result<()> {
+    let server = Postgres::start()?;
+    server
+        .execute(&["CREATE VIEW endless AS SELECT generate_series(1, 1000000000000) AS n"])
+        .await?;
+    let source = Source::new("postgres", server.properties())?;
+    let frame = source.plan("public", "endless", "SELECT n FROM t").await?;
+    let mut rows = frame.clone().execute_stream().await?;
+    rows.next().await.context("no rows")??;
+    drop(server);
+    let failed = async {
+        while let Some(batch) = rows.next().await {
+            if let Err(error) = batch {
+                return Some(Error::from_datafusion(&error));
+            }
+        }
+        None
+    };
+    let error =
+        tokio::time::timeout(Duration::from_secs(10), failed).await?.context("a short answer")?;
+    assert_eq!(error.kind, ErrorKind::Source, "{error:?}");
+    assert!(error.retryable, "{error:?}");
+    Ok(())
+}
