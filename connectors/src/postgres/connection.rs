@@ -145,7 +145,7 @@ impl Server {
         let exhausted = |_late| {
             let name = self.configuration.display_name();
             Error::resources("CONNECTIONS_EXHAUSTED", format!("{name}: no connection was free"))
-            .with_hint("Raise connections_max of the catalog, or run fewer queries at once.")
+                .with_hint("Raise connections_max of the catalog, or run fewer queries at once.")
         };
         let closed = |_closed| Error::internal("a budget of connections was closed");
         match purpose {
