@@ -8,3 +8,5 @@ pub mod node;
 pub mod shell;
 
 pub use meshwork_connectors as connectors;
+pub use meshwork_coordinator as coordinator;
+pub use meshwork_worker as worker;

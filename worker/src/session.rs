@@ -14,13 +14,14 @@ use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::codec::RemoteScanCodec;
 use meshwork_engine::codec::channel::named_task;
+use meshwork_engine::functions;
 use meshwork_engine::settings::QuerySettings;
 
 use crate::control::Control;
 use crate::stoppable::make_stoppable;
 use crate::tasks::Tasks;
 
-/// Adds to a session what coordinator and workers must both have: functions, for instance.
+/// Adds to a session what coordinator and workers must both have, beyond the functions of the engine.
 pub type Prepare = fn(SessionStateBuilder) -> SessionStateBuilder;
 
 /// What every task of a worker shares.
@@ -64,6 +65,7 @@ impl WorkerSessionBuilder for TaskSessions {
         for codec in &self.codecs {
             builder = builder.with_distributed_user_codec_arc(Arc::clone(codec));
         }
+        builder = functions::register(builder);
         if let Some(prepare) = self.prepare {
             builder = prepare(builder);
         }

@@ -22,9 +22,17 @@ impl PhysicalOptimizerRule for YieldingJoins {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| match is_join(node.as_ref()) {
-            true => Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as _)),
-            false => Ok(Transformed::no(node)),
+        plan.transform_up(|node| {
+            if is_join(node.as_ref()) {
+                return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as _));
+            }
+            // A session that was made from a configured one has this rule twice.
+            match node.downcast_ref::<CooperativeExec>().map(CooperativeExec::input) {
+                Some(inner) if inner.is::<CooperativeExec>() => {
+                    Ok(Transformed::yes(Arc::clone(inner)))
+                }
+                _ => Ok(Transformed::no(node)),
+            }
         })
         .data()
     }
