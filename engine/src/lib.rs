@@ -15,6 +15,7 @@ pub mod node;
 pub mod remote;
 pub mod scope;
 pub mod settings;
+pub mod stop;
 pub mod telemetry;
 
 pub use error::{Error, ErrorKind, Location, Result};

@@ -1,4 +1,4 @@
-//! Ends the streams of a task whose query has ended, wherever in the plan they are.
+//! Ends the streams and the joins of a task whose query has ended, wherever in the plan they are.
 //!
 //! The nodes here look like the nodes that they wrap, in every respect that the runtime asks for: metrics
 //! are matched to the coordinator's plan by the place of a node, so that no node may be added.
@@ -26,6 +26,7 @@ use datafusion_distributed::{
 };
 use futures::Stream;
 use meshwork_engine::Error;
+use meshwork_engine::stop::stoppable_join;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::tasks::{PlanGuard, Running};
@@ -39,6 +40,9 @@ pub(crate) fn make_stoppable(
     };
     let guard = Arc::new(PlanGuard(running));
     let plan = event.plan.transform_up(|node| {
+        if let Some(join) = stoppable_join(node.as_ref(), guard.0.stopped())? {
+            return Ok(Transformed::yes(join));
+        }
         match node.children().is_empty() || node.is::<CooperativeExec>() {
             true => Ok(Transformed::yes(stoppable(node, &guard))),
             false => Ok(Transformed::no(node)),

@@ -12,13 +12,18 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion_distributed::NetworkBoundaryExt;
 use futures::{Stream, StreamExt};
 use meshwork_engine::environment::{self, Task};
+use meshwork_engine::stop::stoppable_join;
 use meshwork_engine::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 
@@ -27,13 +32,37 @@ const BATCHES_AHEAD: usize = 2;
 /// How often a query is run in all.
 const ATTEMPTS_MAX: usize = 3;
 
-/// A plan and what it runs with.
+/// A plan that can be stopped, and what it runs with.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// The verified plan.
-    pub plan: Arc<dyn ExecutionPlan>,
-    /// The session's settings and runtime.
-    pub task_ctx: Arc<TaskContext>,
+    plan: Arc<dyn ExecutionPlan>,
+    task_ctx: Arc<TaskContext>,
+    stop: CancellationToken,
+}
+
+impl Planned {
+    /// Takes a verified plan; what runs of it on this node becomes stoppable.
+    pub fn new(plan: Arc<dyn ExecutionPlan>, task_ctx: Arc<TaskContext>) -> Result<Self> {
+        let stop = CancellationToken::new();
+        let plan = plan
+            .transform_down(|node| {
+                if node.is_network_boundary() {
+                    // What is below is sent away; workers make it stoppable themselves.
+                    return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
+                }
+                match stoppable_join(node.as_ref(), &stop)? {
+                    Some(join) => Ok(Transformed::yes(join)),
+                    None => Ok(Transformed::no(node)),
+                }
+            })
+            .data()?;
+        Ok(Self { plan, task_ctx, stop })
+    }
+
+    /// The plan that runs: metrics are found in this one.
+    pub fn plan(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.plan
+    }
 }
 
 /// Why a query is planned again.
@@ -64,7 +93,8 @@ where
     let schema = planned.plan.schema();
     let (rows, received) = mpsc::channel(BATCHES_AHEAD);
     let deadline = options.deadline;
-    let driver = Driver { rows: rows.clone(), options, replan };
+    let stops = Stops::default();
+    let driver = Driver { rows: rows.clone(), options, replan, stops: Arc::clone(&stops) };
     let drive = async move {
         let driven = driver.drive(planned);
         let ended = match deadline {
@@ -80,7 +110,7 @@ where
         }
     };
     let task = environment::spawn_on(&environment::cpu_runtime(), "query", drive);
-    Box::pin(Rows { schema, received, task: Some(task) })
+    Box::pin(Rows { schema, received, task: Some(task), stops })
 }
 
 fn too_late(deadline: Duration) -> Error {
@@ -91,6 +121,9 @@ fn too_late(deadline: Duration) -> Error {
         format!("the query took longer than its deadline of {seconds} s"),
     )
 }
+
+/// The tokens of all attempts, which fire when nobody wants the rows any more.
+type Stops = Arc<Mutex<Vec<CancellationToken>>>;
 
 /// What one attempt came to.
 enum Attempt {
@@ -106,6 +139,7 @@ struct Driver<P> {
     rows: mpsc::Sender<Result<RecordBatch>>,
     options: RunOptions,
     replan: P,
+    stops: Stops,
 }
 
 impl<P, F> Driver<P>
@@ -116,6 +150,7 @@ where
     async fn drive(self, mut planned: Planned) -> Result<()> {
         let mut attempt = 1;
         loop {
+            self.stops.lock().push(planned.stop.clone());
             let cause = match run_once(&self.rows, &planned).await {
                 Attempt::Done => return Ok(()),
                 Attempt::FailedLate(error) => return Err(error),
@@ -162,6 +197,13 @@ struct Rows {
     schema: SchemaRef,
     received: mpsc::Receiver<Result<RecordBatch>>,
     task: Option<Task<()>>,
+    stops: Stops,
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.stops.lock().iter().for_each(CancellationToken::cancel);
+    }
 }
 
 impl Stream for Rows {

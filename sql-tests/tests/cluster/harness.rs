@@ -12,7 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
-use meshwork::coordinator::cluster::{Cluster as Membership, serve};
+use meshwork::coordinator::cluster::{Cluster as Membership, WorkerNode as Node, serve};
 use meshwork::coordinator::fragment::Distribution;
 use meshwork::coordinator::schedule::{Planned, RunOptions, run};
 use meshwork::worker::{WorkerConfig, WorkerNode};
@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::numbers;
 
-const SECRET: &str = "a shared secret";
+pub(crate) const SECRET: &str = "a shared secret";
 
 /// The two runtimes of a process, as the binary has them.
 static RUNTIMES: LazyLock<(Runtime, Runtime)> = LazyLock::new(|| {
@@ -66,8 +66,8 @@ impl Running {
     }
 }
 
-/// Accepts connections and never answers; announces itself all the same.
-pub(crate) struct Frozen {
+/// A worker that accepts connections and never answers; it announces itself all the same.
+pub(crate) struct Mute {
     _announcing: Task<()>,
     _accepting: Task<()>,
 }
@@ -93,16 +93,7 @@ impl Cluster {
     }
 
     pub(crate) async fn worker_with_secret(&self, text: &str) -> Result<WorkerNode> {
-        let config = WorkerConfig {
-            listen: "127.0.0.1:0".parse()?,
-            advertise: None,
-            coordinator: self.address.clone(),
-            secret: Some(secret(text)),
-            catalogs: empty_catalogs(),
-            codecs: Vec::new(),
-            prepare: None,
-        };
-        Ok(WorkerNode::start(config).await?)
+        start_worker(self.address.clone(), text).await
     }
 
     /// The answer of one node.
@@ -166,6 +157,19 @@ impl Cluster {
         self.membership.workers()
     }
 
+    pub(crate) fn address(&self) -> &Url {
+        &self.address
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        self.membership.nodes()
+    }
+
+    /// Waits until so many workers get tasks.
+    pub(crate) async fn has_active(&self, n: usize, limit: Duration) -> Result<()> {
+        eventually(limit, "the number of workers", || self.active().len() == n).await
+    }
+
     /// Waits until tasks run.
     pub(crate) async fn busy(&self) -> Result<()> {
         let busy = || self.n_tasks_running() > 0;
@@ -180,22 +184,16 @@ impl Cluster {
         self.workers.iter().map(WorkerNode::n_tasks_running).sum()
     }
 
-    /// Ends a worker at once: its sockets close, nobody is told.
-    pub(crate) fn kill_worker(&mut self) -> Url {
-        let worker = self.workers.remove(0);
-        worker.url().clone()
-    }
-
     pub(crate) fn drain_worker(&mut self) -> impl Future<Output = usize> + use<> {
         let worker = self.workers.remove(0);
         async move { worker.drain(Duration::from_secs(20)).await }
     }
 
     /// Adds a worker that takes connections and says nothing.
-    pub(crate) async fn freeze_one(&self) -> Result<Frozen> {
+    pub(crate) async fn add_mute_worker(&self) -> Result<Mute> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
-        let accepting = environment::spawn("frozen", async move {
+        let accepting = environment::spawn("mute", async move {
             let mut held = Vec::new();
             while let Ok((connection, _)) = listener.accept().await {
                 held.push(connection);
@@ -204,19 +202,33 @@ impl Cluster {
         let to = self.address.join(ANNOUNCE_PATH)?;
         let announcing = {
             let url = url.clone();
-            environment::spawn("frozen", async move { announce_forever(url, to).await })
+            environment::spawn("mute", async move { announce_forever(url, to).await })
         };
         let joined = || self.membership.workers().contains(&url);
-        eventually(Duration::from_secs(3), "the frozen worker to join", joined).await?;
-        Ok(Frozen { _announcing: announcing, _accepting: accepting })
+        eventually(Duration::from_secs(3), "the mute worker to join", joined).await?;
+        Ok(Mute { _announcing: announcing, _accepting: accepting })
     }
+}
+
+/// Starts a worker on a free port.
+pub(crate) async fn start_worker(coordinator: Url, text: &str) -> Result<WorkerNode> {
+    let config = WorkerConfig {
+        listen: "127.0.0.1:0".parse()?,
+        advertise: None,
+        coordinator,
+        secret: Some(secret(text)),
+        catalogs: empty_catalogs(),
+        codecs: Vec::new(),
+        prepare: None,
+    };
+    Ok(WorkerNode::start(config).await?)
 }
 
 async fn announce_forever(url: Url, to: Url) {
     let announcement = Announcement {
         url,
         version: VERSION.to_owned(),
-        instance: "frozen".to_owned(),
+        instance: "mute".to_owned(),
         state: NodeState::Active,
         n_tasks_running: 0,
     };
@@ -264,7 +276,7 @@ async fn plan(
     let state = context.state();
     let logical = state.create_logical_plan(sql).await?;
     let plan = state.create_physical_plan(&logical).await?;
-    Ok(Planned { plan, task_ctx: state.task_ctx() })
+    Planned::new(plan, state.task_ctx())
 }
 
 fn empty_catalogs() -> Arc<CatalogRegistry> {
@@ -283,7 +295,7 @@ fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
 }
 
-async fn eventually(limit: Duration, what: &str, holds: impl Fn() -> bool) -> Result<()> {
+pub(crate) async fn eventually(limit: Duration, what: &str, holds: impl Fn() -> bool) -> Result<()> {
     let started = environment::instant();
     while !holds() {
         ensure!(started.elapsed() < limit, "waited {limit:?} for {what}");
