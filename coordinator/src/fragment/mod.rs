@@ -14,6 +14,8 @@ mod placement;
 mod planner;
 mod spread;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod yielding;
 

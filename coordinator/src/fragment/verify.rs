@@ -7,6 +7,7 @@ use std::sync::Arc;
 use datafusion::catalog::memory::DataSourceExec;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion_distributed::{
     DistributedExec, DistributedLeafExec, NetworkBoundaryExt, NetworkBroadcastExec,
     NetworkShuffleExec,
@@ -19,38 +20,55 @@ use super::spread::{Spread, spread_of};
 /// Checks every stage of a plan; a plan that is not distributed is as DataFusion made it, and passes.
 pub fn verify(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     if plan.is::<DistributedExec>() {
-        return plan.children().into_iter().try_for_each(alone);
+        return plan.children().into_iter().try_for_each(|head| alone(head, Limits::Nobody));
     }
     plan.children().into_iter().try_for_each(verify)
 }
 
+/// Who limits the rows of a stage once they are together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limits {
+    Consumer,
+    Nobody,
+}
+
 /// A part of a stage with one task: all rows come by, so that only the stages below are in question.
-fn alone(node: &Arc<dyn ExecutionPlan>) -> Result<()> {
+fn alone(node: &Arc<dyn ExecutionPlan>, limits: Limits) -> Result<()> {
     if let Some(boundary) = node.as_network_boundary() {
-        return stage(node, boundary.input_stage());
+        return stage(node, boundary.input_stage(), limits);
     }
-    node.children().into_iter().try_for_each(alone)
+    let limits = if node.fetch().is_some() { Limits::Consumer } else { Limits::Nobody };
+    node.children().into_iter().try_for_each(|child| alone(child, limits))
 }
 
 /// The stage below a boundary.
-fn stage(boundary: &Arc<dyn ExecutionPlan>, below: &datafusion_distributed::Stage) -> Result<()> {
+fn stage(
+    boundary: &Arc<dyn ExecutionPlan>,
+    below: &datafusion_distributed::Stage,
+    limits: Limits,
+) -> Result<()> {
     let Some(head) = below.local_plan() else {
         return Err(Error::internal("a stage was sent away before it was verified"));
     };
     if below.task_count() == 1 {
-        return alone(head);
+        return alone(head, limits);
     }
-    let spread = spread(head, below.task_count())?;
-    if spread == Spread::Copied {
-        return Err(refused(boundary, "would receive copied rows from every task"));
+    // The runtime repeats a consumer's limit in each of its producers, which spares rows their way.
+    let spared = head.downcast_ref::<LocalLimitExec>().map(LocalLimitExec::input);
+    let head = match (limits, spared) {
+        (Limits::Consumer, Some(input)) => input,
+        (Limits::Consumer | Limits::Nobody, _) => head,
+    };
+    match spread(head, below.task_count())? {
+        Spread::Copied => Err(refused(boundary, "would receive copied rows from every task")),
+        Spread::Whole | Spread::Dealt | Spread::Hashed => Ok(()),
     }
-    Ok(())
 }
 
 /// How the rows of a node lie in a stage of several tasks; refuses what is wrong there.
 fn spread(node: &Arc<dyn ExecutionPlan>, n_tasks: usize) -> Result<Spread> {
     if let Some(boundary) = node.as_network_boundary() {
-        stage(node, boundary.input_stage())?;
+        stage(node, boundary.input_stage(), Limits::Nobody)?;
         return if node.is::<NetworkShuffleExec>() {
             Ok(Spread::Hashed)
         } else if node.is::<NetworkBroadcastExec>() {

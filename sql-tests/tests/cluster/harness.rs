@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 use meshwork::coordinator::cluster::{Cluster as Membership, WorkerNode as Node, serve};
 use meshwork::coordinator::fragment::Distribution;
 use meshwork::coordinator::schedule::{Planned, RunOptions, run};
-use meshwork::worker::{WorkerConfig, WorkerNode};
+use meshwork::worker::{LocalWorkers, WorkerConfig, WorkerNode, local};
 use meshwork_engine::catalog::{CatalogDefinition, CatalogRegistry, Secret};
 use meshwork_engine::connector::ReadVersion;
 use meshwork_engine::environment::{self, Task};
@@ -119,6 +119,25 @@ impl Cluster {
         n_partitions: usize,
     ) -> Result<Vec<RecordBatch>, Error> {
         self.start_in(catalog, sql, n_partitions).await?.collect().await
+    }
+
+    /// Workers that share this process and its catalogs.
+    pub(crate) fn local_workers(&self, n: usize) -> Result<Arc<LocalWorkers>> {
+        Ok(local(n, &self.catalogs, &[], None)?)
+    }
+
+    pub(crate) async fn query_local(
+        &self,
+        local: &Arc<LocalWorkers>,
+        sql: &str,
+        n_partitions: usize,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let catalogs = Arc::clone(&self.catalogs);
+        let distribution = Distribution::among(local.resolver(), local.channels(), catalogs);
+        let planned =
+            plan(&self.catalogs, Some(&distribution), "numbers", sql, n_partitions).await?;
+        let rows = run(planned, RunOptions::default(), |retry| async { Err(retry.cause) });
+        Running { rows }.collect().await
     }
 
     pub(crate) async fn start_query(&self, sql: &str, n_partitions: usize) -> Result<Running, Error> {

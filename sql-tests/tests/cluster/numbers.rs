@@ -34,9 +34,10 @@ struct Table {
     pause: Duration,
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table { name: "few", n_rows: 30, n_splits: 3, pause: Duration::ZERO },
     Table { name: "numbers", n_rows: 40_000, n_splits: 8, pause: Duration::ZERO },
+    Table { name: "sleepy", n_rows: 30, n_splits: 3, pause: Duration::from_secs(660) },
     Table { name: "slow", n_rows: 40_000, n_splits: 8, pause: Duration::from_millis(200) },
     Table { name: "stuck", n_rows: 8, n_splits: 8, pause: Duration::from_secs(3600) },
 ];
