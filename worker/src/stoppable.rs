@@ -38,41 +38,47 @@ pub(crate) fn make_stoppable(
     let Some(running) = event.session_config.get_extension::<Running>() else {
         return Ok(WorkerPlanRewriteEventResponse::new(event.plan));
     };
-    let guard = Arc::new(PlanGuard(running));
     let plan = event.plan.transform_up(|node| {
-        if let Some(join) = stoppable_join(node.as_ref(), guard.0.stopped())? {
+        if let Some(join) = stoppable_join(node.as_ref(), running.stopped())? {
             return Ok(Transformed::yes(join));
         }
         match node.children().is_empty() || node.is::<CooperativeExec>() {
-            true => Ok(Transformed::yes(stoppable(node, &guard))),
+            true => Ok(Transformed::yes(stoppable(node, &running))),
             false => Ok(Transformed::no(node)),
         }
     });
-    Ok(WorkerPlanRewriteEventResponse::new(with_stoppable_head(plan.data()?, &guard)?))
+    let head = with_stoppable_inputs(plan.data()?, &running)?;
+    // Streams may hold parts of the plan, a nested loop join its left side, for instance; the head is held
+    // by the runtime's cache alone.
+    let guard = Some(Arc::new(PlanGuard(Arc::clone(&running))));
+    let head = Arc::new(StoppableExec { inner: head, running, guard });
+    Ok(WorkerPlanRewriteEventResponse::new(head))
 }
 
-/// The runtime exchanges the head for another exchange, so that what is below it is what lasts.
-fn with_stoppable_head(
+/// The runtime exchanges an exchange at the head for another one, so that what is below it is what lasts.
+fn with_stoppable_inputs(
     head: Arc<dyn ExecutionPlan>,
-    guard: &Arc<PlanGuard>,
+    running: &Arc<Running>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     if !head.is::<RepartitionExec>() && !head.is::<BroadcastExec>() {
-        return Ok(stoppable(head, guard));
+        return Ok(head);
     }
     let children =
-        head.children().into_iter().map(|child| stoppable(Arc::clone(child), guard)).collect();
+        head.children().into_iter().map(|child| stoppable(Arc::clone(child), running)).collect();
     head.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))
 }
 
-fn stoppable(inner: Arc<dyn ExecutionPlan>, guard: &Arc<PlanGuard>) -> Arc<dyn ExecutionPlan> {
-    Arc::new(StoppableExec { inner, guard: Arc::clone(guard) })
+fn stoppable(inner: Arc<dyn ExecutionPlan>, running: &Arc<Running>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(StoppableExec { inner, running: Arc::clone(running), guard: None })
 }
 
 /// A node whose streams end when the task is stopped.
 #[derive(Debug)]
 struct StoppableExec {
     inner: Arc<dyn ExecutionPlan>,
-    guard: Arc<PlanGuard>,
+    running: Arc<Running>,
+    /// Stops the task when it is dropped; the plan's head has it.
+    guard: Option<Arc<PlanGuard>>,
 }
 
 impl DisplayAs for StoppableExec {
@@ -115,7 +121,8 @@ impl ExecutionPlan for StoppableExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
         let inner = Arc::clone(&self.inner).replace_children(children, options)?;
-        Ok(stoppable(inner, &self.guard))
+        let (running, guard) = (Arc::clone(&self.running), self.guard.clone());
+        Ok(Arc::new(Self { inner, running, guard }))
     }
 
     fn execute(
@@ -123,7 +130,7 @@ impl ExecutionPlan for StoppableExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let running = Arc::clone(&self.guard.0);
+        let running = Arc::clone(&self.running);
         Ok(Box::pin(StoppableStream {
             inner: Some(self.inner.execute(partition, context)?),
             schema: self.inner.schema(),

@@ -35,10 +35,8 @@ pub(super) fn task_count(
             return alone;
         }
         let scan = node.downcast_ref::<RemoteScanExec>()?;
-        return match scan.splits().count() {
-            0 | 1 => alone,
-            n_splits => Some(Ok(DesiredTaskCountEventResponse::desired(n_splits))),
-        };
+        let n_splits = scan.splits().count().max(1);
+        return Some(Ok(DesiredTaskCountEventResponse::desired(n_splits)));
     }
     if is_exchange(node.as_ref()) {
         return None;

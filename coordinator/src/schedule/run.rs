@@ -29,8 +29,10 @@ use crate::cluster::Cluster;
 
 /// Batches that the driver may be ahead of the client.
 const BATCHES_AHEAD: usize = 2;
-/// How often a query is run in all.
+/// How often a query is run in all when workers are lost.
 const ATTEMPTS_MAX: usize = 3;
+/// How often it is run in all when something else ran out: once more, as the new plan may need less.
+const ATTEMPTS_MAX_OTHERWISE: usize = 2;
 
 /// A plan that can be stopped, and what it runs with.
 #[derive(Debug, Clone)]
@@ -84,7 +86,8 @@ pub struct RunOptions {
 }
 
 /// Runs a planned query and returns its rows. `replan` makes a new plan after a loss, for the nodes that
-/// then live; it is only called while no row has left, and only for errors that may be retried.
+/// then live; it is only called while no row has left, and only for errors that may be retried. What must
+/// not run twice, an INSERT for instance, hands in a `replan` that returns the cause.
 pub fn run<P, F>(planned: Planned, options: RunOptions, replan: P) -> SendableRecordBatchStream
 where
     P: Fn(Retry) -> F + Send + 'static,
@@ -154,7 +157,7 @@ where
             let cause = match run_once(&self.rows, &planned).await {
                 Attempt::Done => return Ok(()),
                 Attempt::FailedLate(error) => return Err(error),
-                Attempt::FailedEarly(error) if !error.retryable || attempt >= ATTEMPTS_MAX => {
+                Attempt::FailedEarly(error) if attempt >= attempts_max(&error) => {
                     return Err(error);
                 }
                 Attempt::FailedEarly(error) => error,
@@ -166,6 +169,14 @@ where
             }
             planned = (self.replan)(Retry { attempt, cause }).await?;
         }
+    }
+}
+
+fn attempts_max(error: &Error) -> usize {
+    match error.code.as_str() {
+        "WORKER_LOST" => ATTEMPTS_MAX,
+        _ if error.retryable => ATTEMPTS_MAX_OTHERWISE,
+        _ => 1,
     }
 }
 

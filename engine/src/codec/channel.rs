@@ -246,7 +246,7 @@ fn worker_lost(url: &Url, cause: &(dyn std::error::Error + 'static)) -> Error {
 /// Tells what the transport reports from what a task reports.
 fn classified(url: &Url, error: DataFusionError) -> Error {
     match transport_status(&error) {
-        Some(status) if status.code() == tonic::Code::Unauthenticated => Error::resources(
+        Some(status) if status.code() == tonic::Code::Unauthenticated => Error::user(
             "CLUSTER_SECRET",
             format!("worker {url} does not have the same cluster secret as this node"),
         ),

@@ -47,6 +47,11 @@ const STATEMENTS: &[&str] = &[
     "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t WHERE i < 9) SELECT sum(i) FROM t",
     "SELECT n FROM few INTERSECT SELECT n FROM numbers",
     "SELECT n FROM few EXCEPT SELECT n * 2 FROM few",
+    "SELECT x, count(*) FROM (VALUES (1), (2)) v (x) JOIN numbers ON n % 3 = x GROUP BY x",
+    "SELECT count(*) FROM (SELECT n FROM numbers WHERE n < 50 UNION ALL VALUES (1), (2))",
+    "SELECT count(*) FROM numbers WHERE n < 0",
+    "SELECT n % 4, array_agg(n ORDER BY n) FROM few GROUP BY 1",
+    "SELECT n FROM numbers ORDER BY n % 100, n LIMIT 5 OFFSET 50",
     "SELECT 1",
 ];
 
