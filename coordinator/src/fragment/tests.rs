@@ -21,8 +21,7 @@ use super::*;
 const AGGREGATE_BELOW_A_JOIN: &str = "SELECT t.k, x.c \
     FROM (SELECT k, count(*) AS c FROM t GROUP BY k) x JOIN t ON t.k = x.k WHERE x.c > 1";
 /// A limit below a join, of which each task would take its own rows.
-const LIMIT_BELOW_A_JOIN: &str =
-    "SELECT t.k FROM t JOIN (SELECT k FROM t LIMIT 3) x ON t.v < x.k";
+const LIMIT_BELOW_A_JOIN: &str = "SELECT t.k FROM t JOIN (SELECT k FROM t LIMIT 3) x ON t.v < x.k";
 
 #[tokio::test]
 async fn what_the_runtime_alone_gets_wrong_is_refused() {

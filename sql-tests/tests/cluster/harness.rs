@@ -140,7 +140,11 @@ impl Cluster {
         Running { rows }.collect().await
     }
 
-    pub(crate) async fn start_query(&self, sql: &str, n_partitions: usize) -> Result<Running, Error> {
+    pub(crate) async fn start_query(
+        &self,
+        sql: &str,
+        n_partitions: usize,
+    ) -> Result<Running, Error> {
         self.start_in("numbers", sql, n_partitions).await
     }
 
@@ -159,7 +163,8 @@ impl Cluster {
         };
         let first = replan(None).await?;
         let cluster = Some(Arc::clone(&self.membership));
-        let rows = run(first, RunOptions { deadline: None, cluster }, move |retry| replan(Some(retry)));
+        let rows =
+            run(first, RunOptions { deadline: None, cluster }, move |retry| replan(Some(retry)));
         Ok(Running { rows })
     }
 
@@ -284,7 +289,8 @@ async fn plan(
     for (catalog, in_schema) in [(catalog, "public"), ("tpch", "sf0.01")] {
         let connector = catalogs.connector(catalog)?;
         for entry in connector.tables(in_schema).await? {
-            let table = connector.table(in_schema, &entry.name, ReadVersion::Committed, &scope).await?;
+            let table =
+                connector.table(in_schema, &entry.name, ReadVersion::Committed, &scope).await?;
             let table = table.ok_or_else(|| Error::internal("a listed table"))?;
             schema.register_table(entry.name, table)?;
         }
@@ -314,7 +320,11 @@ fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
 }
 
-pub(crate) async fn eventually(limit: Duration, what: &str, holds: impl Fn() -> bool) -> Result<()> {
+pub(crate) async fn eventually(
+    limit: Duration,
+    what: &str,
+    holds: impl Fn() -> bool,
+) -> Result<()> {
     let started = environment::instant();
     while !holds() {
         ensure!(started.elapsed() < limit, "waited {limit:?} for {what}");

@@ -85,7 +85,8 @@ fn tpch_is_right_even_with_one_partition() -> Result<()> {
             let expected = cluster.plain(&sql).await?;
             for n_partitions in [1, 2] {
                 let actual = cluster.query(&sql, n_partitions).await;
-                let actual = actual.map_err(|e| anyhow::anyhow!("q{number}: {e} {:?}", e.causes))?;
+                let actual =
+                    actual.map_err(|e| anyhow::anyhow!("q{number}: {e} {:?}", e.causes))?;
                 same_rows(&expected, &actual).map_err(|e| e.context(format!("q{number}")))?;
             }
         }
@@ -277,7 +278,8 @@ fn a_build_side_may_take_eleven_minutes() -> Result<()> {
         let cluster = Cluster::start(2).await?;
         let sql = "SELECT count(*) FROM sleepy a JOIN numbers b ON a.n = b.n";
         let actual = cluster.query(sql, 2).await?;
-        let expected = cluster.plain("SELECT count(*) FROM few a JOIN numbers b ON a.n = b.n").await?;
+        let expected =
+            cluster.plain("SELECT count(*) FROM few a JOIN numbers b ON a.n = b.n").await?;
         same_rows(&expected, &actual)
     })
 }
