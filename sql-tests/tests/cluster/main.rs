@@ -69,7 +69,7 @@ fn the_distributed_answer_is_the_answer_of_one_node() -> Result<()> {
                     same_rows(&expected, &actual).map_err(|e| e.context(asked))?;
                 }
             }
-            cluster.is_idle_within(Duration::from_secs(2)).await?;
+            cluster.is_idle_within(Duration::from_secs(5)).await?;
         }
         Ok(())
     })
