@@ -9,6 +9,7 @@ mod postgres;
 pub mod relational;
 mod rest;
 mod sqlite;
+mod store;
 pub mod tpch;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use meshwork_engine::connector::Connector;
 use meshwork_engine::{Error, Result};
 
 /// The kinds of connectors that exist, sorted.
-pub const KINDS: &[&str] = &["lake", "mysql", "postgres", "rest", "sqlite", "tpch"];
+pub const KINDS: &[&str] = &["lake", "mysql", "postgres", "rest", "sqlite", "store", "tpch"];
 
 /// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
 /// not its definition.
@@ -34,6 +35,7 @@ pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
         "postgres" => postgres::make(properties),
         "rest" => rest::make(properties),
         "sqlite" => sqlite::make(properties),
+        "store" => store::make(properties),
         "tpch" => tpch::make(properties),
         _ => Err(Error::user(
             "CONNECTOR_NOT_FOUND",

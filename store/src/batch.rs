@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
-use ulid::Ulid;
 
 use crate::database::Database;
 use crate::delta::file::{self, EncodedFile};
@@ -17,7 +16,7 @@ use crate::delta::sort::sort_and_fold;
 use crate::environment::{blocking, new_ulid};
 use crate::error::{Error, Result};
 use crate::log::commit::{Committed, Transaction};
-use crate::log::record::{App, FileEntry, Operation, ReadScope, TableChange};
+use crate::log::record::{App, FileEntry, Operation, ReadScope, TableChange, TransactionId};
 use crate::names::data_file;
 use crate::table::{TableDef, TableId};
 use crate::version::Version;
@@ -38,7 +37,7 @@ const PUTS_AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub struct Batch {
     database: Arc<Database>,
-    txn: Ulid,
+    txn: TransactionId,
     app: Option<App>,
     tables: BTreeMap<TableId, Staged>,
     reads: BTreeMap<TableId, ReadScope>,
@@ -53,7 +52,7 @@ struct Staged {
 }
 
 impl Batch {
-    pub(crate) fn new(database: Arc<Database>, txn: Ulid) -> Self {
+    pub(crate) fn new(database: Arc<Database>, txn: TransactionId) -> Self {
         Self {
             database,
             txn,
@@ -72,7 +71,7 @@ impl Batch {
     }
 
     /// Returns the identity of the transaction. With it the history tells whether a commit of unknown outcome landed.
-    pub fn txn(&self) -> Ulid {
+    pub fn txn(&self) -> TransactionId {
         self.txn
     }
 

@@ -15,7 +15,7 @@ use crate::environment::{Environment, SystemEnvironment, new_ulid};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::log::commit::{Committed, Log, Transaction};
-use crate::log::record::{FileEntry, Operation};
+use crate::log::record::{FileEntry, Operation, TransactionId};
 use crate::log::state::State;
 use crate::names::Names;
 use crate::objects::Objects;
@@ -149,7 +149,17 @@ impl Database {
 
     /// Starts an update of any number of tables.
     pub fn batch(self: &Arc<Self>) -> Batch {
-        Batch::new(Arc::clone(self), new_ulid(self.environment().as_ref()))
+        self.batch_of(self.new_transaction())
+    }
+
+    /// Starts an update under an identity drawn before: of several commits under one identity, only one has an effect.
+    pub fn batch_of(self: &Arc<Self>, transaction: TransactionId) -> Batch {
+        Batch::new(Arc::clone(self), transaction)
+    }
+
+    /// Draws the identity of a transaction.
+    pub fn new_transaction(&self) -> TransactionId {
+        TransactionId(new_ulid(self.environment().as_ref()))
     }
 
     /// Creates a namespace.
@@ -234,7 +244,7 @@ impl Database {
 
     async fn transaction(&self, operation: Operation) -> Result<Transaction> {
         let lsn = self.log.refresh().await?.lsn;
-        Ok(Transaction::new(new_ulid(self.environment().as_ref()), operation, lsn))
+        Ok(Transaction::new(self.new_transaction(), operation, lsn))
     }
 }
 

@@ -49,7 +49,9 @@ pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, ErrorKind, Result};
 pub use location::Location;
 pub use log::commit::Committed;
-pub use log::record::{App, ColumnStats, FileChecksums, FileEntry, Operation, Record, TableChange};
+pub use log::record::{
+    App, ColumnStats, FileChecksums, FileEntry, Operation, Record, TableChange, TransactionId,
+};
 pub use log::state::{State, TableState};
 pub use snapshot::{ReadAt, Snapshot, TableSnapshot};
 pub use table::{

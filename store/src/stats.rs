@@ -24,7 +24,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::log::record::ColumnStats;
+use crate::log::record::{ColumnStats, FileEntry};
 use crate::table::ColumnType;
 
 /// Longest bound of text or bytes.
@@ -152,6 +152,12 @@ fn text_above(prefix: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// Returns lower and upper bound of a file's keys as [`crate::encoding`] orders them; None in a table without a key.
+pub fn key_bounds(file: &FileEntry) -> Option<(Vec<u8>, Vec<u8>)> {
+    let [lower, upper] = file.key.as_ref()?;
+    Some((BASE64.decode(lower).ok()?, BASE64.decode(upper).ok()?))
 }
 
 /// Reads bounds of one column in many files into an array of the column's Arrow type; NULL where there is no bound.

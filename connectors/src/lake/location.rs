@@ -24,7 +24,7 @@ const S3_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A catalog's place.
 #[derive(Debug)]
-pub(super) enum Location {
+pub(crate) enum Location {
     /// A directory that all nodes see under the same path.
     Local(PathBuf),
     /// A bucket of an S3-compatible store and a prefix in it.
@@ -32,7 +32,7 @@ pub(super) enum Location {
 }
 
 #[derive(Debug)]
-pub(super) struct S3 {
+pub(crate) struct S3 {
     bucket: String,
     prefix: Path,
     endpoint: Option<String>,
@@ -49,7 +49,7 @@ struct Credentials {
 }
 
 impl Location {
-    pub(super) fn from_properties(properties: &mut Properties) -> Result<Self> {
+    pub(crate) fn from_properties(properties: &mut Properties) -> Result<Self> {
         let location = properties.required("location")?;
         match location.strip_prefix("s3://") {
             Some(rest) => s3(rest, properties),
@@ -73,9 +73,7 @@ impl Location {
                 Ok(Arc::new(CatalogStore::new(disk, catalog, prefix)))
             }
             Self::S3(s3) => {
-                let store = s3.open().map_err(|e| {
-                    properties.wrong("the S3 properties do not fit together").caused_by(&e)
-                })?;
+                let store = s3.store(properties)?;
                 Ok(Arc::new(CatalogStore::new(store, catalog, s3.prefix.clone())))
             }
         }
@@ -136,6 +134,22 @@ fn s3(rest: &str, properties: &mut Properties) -> Result<Location> {
 }
 
 impl S3 {
+    /// Returns the store of the bucket; does no I/O.
+    pub(crate) fn store(&self, properties: &Properties) -> Result<Arc<dyn ObjectStore>> {
+        self.open()
+            .map_err(|e| properties.wrong("the S3 properties do not fit together").caused_by(&e))
+    }
+
+    /// Where in the bucket the catalog is.
+    pub(crate) fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// Returns the place as it may be shown.
+    pub(crate) fn address(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix)
+    }
+
     /// Nothing is taken from the process's environment: two catalogs may have two owners.
     fn open(&self) -> object_store::Result<Arc<dyn ObjectStore>> {
         let mut builder = AmazonS3Builder::new()

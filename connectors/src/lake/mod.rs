@@ -15,7 +15,7 @@ mod catalog_store;
 mod connector;
 mod format;
 mod layout;
-mod location;
+pub(crate) mod location;
 mod partitions;
 mod schema;
 mod sink;

@@ -8,20 +8,24 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider,
 };
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::{collect, displayable};
+use datafusion_proto::bytes::{physical_plan_from_bytes, physical_plan_to_bytes};
 use meshwork_engine::catalog::{CatalogDefinition, CatalogRegistry};
 use meshwork_engine::connector::{Connector, ReadVersion};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
-use meshwork_engine::{Error, Result};
+use meshwork_engine::{Error, Result, functions};
 
 /// The catalogs of one test.
 pub(crate) struct Catalogs {
     registry: CatalogRegistry,
     pub(crate) settings: QuerySettings,
+    /// The version that queries read.
+    pub(crate) version: ReadVersion,
 }
 
 impl Catalogs {
@@ -31,7 +35,7 @@ impl Catalogs {
         // Tiny batches, so that their borders are met.
         let mut settings = QuerySettings::default();
         settings.batch_size = 7;
-        Self { registry, settings }
+        Self { registry, settings, version: ReadVersion::Committed }
     }
 
     pub(crate) fn define(&self, name: &str, kind: &str, properties: &[(&str, &str)]) {
@@ -59,10 +63,28 @@ impl Catalogs {
         Ok(context.execute_logical_plan(plan).await?.collect().await?)
     }
 
+    /// Runs a query after its plan has made the trip to a worker: as bytes that know no connector.
+    pub(crate) async fn run_shipped(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let context = self.context(sql).await?;
+        let plan = context.state().create_logical_plan(sql).await?;
+        let plan = context.state().create_physical_plan(&plan).await?;
+        let shipped =
+            physical_plan_from_bytes(&physical_plan_to_bytes(plan)?, &context.task_ctx())?;
+        Ok(collect(shipped, context.task_ctx()).await?)
+    }
+
     /// The rows of a query as an aligned table, without its frame.
     pub(crate) async fn rows(&self, sql: &str) -> Vec<String> {
-        let batches = self.run(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
-        let table = pretty_format_batches(&batches).unwrap().to_string();
+        Self::text_of(&self.run(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")))
+    }
+
+    /// The rows of a query that [`Self::run_shipped`] ran.
+    pub(crate) async fn rows_shipped(&self, sql: &str) -> Vec<String> {
+        Self::text_of(&self.run_shipped(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")))
+    }
+
+    fn text_of(batches: &[RecordBatch]) -> Vec<String> {
+        let table = pretty_format_batches(batches).unwrap().to_string();
         let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);
         let cells = |row: &str| {
             let cells = row.trim_matches('|').split('|').map(str::trim);
@@ -86,22 +108,24 @@ impl Catalogs {
         displayable(plan.as_ref()).indent(true).to_string()
     }
 
-    async fn context(&self, sql: &str) -> Result<SessionContext> {
+    /// A session that knows the tables of a statement.
+    pub(crate) async fn context(&self, sql: &str) -> Result<SessionContext> {
         let mut config = SessionConfig::new().with_target_partitions(3).with_batch_size(7);
         config.options_mut().extensions.insert(self.settings.clone());
         let runtime = Arc::clone(self.registry.runtime());
-        let context = SessionContext::new_with_config_rt(config, runtime);
+        let builder = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime);
+        let context = SessionContext::new_with_state(functions::register(builder).build());
         let scope = QueryScope::new(self.settings.clone());
         let state = context.state();
         let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
         for name in state.resolve_table_references(&statement)? {
             let name = name.resolve("none", "none");
             let connector = self.registry.connector(&name.catalog)?;
-            let version = ReadVersion::Committed;
-            let Some(table) = connector.table(&name.schema, &name.table, version, &scope).await?
-            else {
-                continue;
-            };
+            let found = connector.table(&name.schema, &name.table, self.version, &scope).await?;
+            let Some(table) = found else { continue };
             let catalog = context.catalog(&name.catalog).unwrap_or_else(|| {
                 let catalog: Arc<dyn CatalogProvider> = Arc::new(MemoryCatalogProvider::new());
                 context.register_catalog(name.catalog.to_string(), Arc::clone(&catalog));

@@ -19,13 +19,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use ulid::Ulid;
 
 use crate::checksum::Checksum;
 use crate::environment::new_ulid;
 use crate::error::{Error, Result};
 use crate::log::reader;
-use crate::log::record::{FileEntry, compress, decompress};
+use crate::log::record::{FileEntry, TransactionId, compress, decompress};
 use crate::log::state::{AppState, Applied, State, TableState};
 use crate::names::{Names, checkpoint_part};
 use crate::objects::Objects;
@@ -65,7 +64,7 @@ struct Root {
     record: Checksum,
     namespaces: Vec<String>,
     apps: BTreeMap<String, (u64, u64, Version)>,
-    txns: Vec<(Ulid, u64, Version)>,
+    txns: Vec<(TransactionId, u64, Version)>,
     tables: Vec<TableRoot>,
 }
 

@@ -27,7 +27,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
-use ulid::Ulid;
 
 use crate::checksum::Checksum;
 use crate::environment::jitter;
@@ -35,7 +34,8 @@ use crate::error::{Error, Result};
 use crate::log::checkpoint::{self, RECORDS_PER_CHECKPOINT};
 use crate::log::reader;
 use crate::log::record::{
-    App, Definitions, Operation, ReadScope, ReadSet, Record, Removals, TableChange, encode,
+    App, Definitions, Operation, ReadScope, ReadSet, Record, Removals, TableChange, TransactionId,
+    encode,
 };
 use crate::log::state::{Applied, State};
 use crate::names::Names;
@@ -57,7 +57,7 @@ const WAIT_MAX: Duration = Duration::from_millis(250);
 /// A change of the database that waits for its place in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Transaction {
-    pub(crate) id: Ulid,
+    pub(crate) id: TransactionId,
     pub(crate) app: Option<App>,
     pub(crate) operation: Operation,
     pub(crate) read: ReadSet,
@@ -68,7 +68,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(id: Ulid, operation: Operation, read_lsn: u64) -> Self {
+    pub(crate) fn new(id: TransactionId, operation: Operation, read_lsn: u64) -> Self {
         Self {
             id,
             app: None,
@@ -268,7 +268,7 @@ impl Log {
         }
     }
 
-    async fn standing(&self, lsn: u64, txn: Ulid) -> Result<Standing> {
+    async fn standing(&self, lsn: u64, txn: TransactionId) -> Result<Standing> {
         Ok(match reader::read(&self.objects, &self.names, lsn).await? {
             Some((record, digest)) if record.txn == txn => Standing::Ours(Box::new(record), digest),
             Some(_) => Standing::Another,

@@ -5,6 +5,7 @@
 //! wrong answer.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,6 +53,17 @@ impl Operation {
             Self::Table => "TABLE",
             Self::Vacuum => "VACUUM",
         }
+    }
+}
+
+/// The identity of a transaction, drawn at random by its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TransactionId(pub Ulid);
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -197,7 +209,7 @@ pub struct Record {
     /// The digest of the record before it as stored; of `_db.json` for the first.
     pub prev: Checksum,
     /// The transaction: the same one never stands twice in a log.
-    pub txn: Ulid,
+    pub txn: TransactionId,
     /// The position of the feed, if a feed wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<App>,

@@ -15,12 +15,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ulid::Ulid;
-
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::PartRef;
-use crate::log::record::{App, FileEntry, Operation, Record, TableChange};
+use crate::log::record::{App, FileEntry, Operation, Record, TableChange, TransactionId};
 use crate::table::{TableDef, TableId};
 use crate::version::{Version, VersionRange};
 
@@ -82,7 +80,7 @@ pub struct State {
     pub(crate) tables: BTreeMap<TableId, Arc<TableState>>,
     pub(crate) names: BTreeMap<(String, String), TableId>,
     pub(crate) apps: BTreeMap<String, AppState>,
-    pub(crate) txns: BTreeMap<Ulid, Applied>,
+    pub(crate) txns: BTreeMap<TransactionId, Applied>,
 }
 
 impl State {
@@ -120,7 +118,7 @@ impl State {
     }
 
     /// Returns where a transaction stands, if it is one of the last ones.
-    pub(crate) fn applied(&self, txn: Ulid) -> Option<Applied> {
+    pub(crate) fn applied(&self, txn: TransactionId) -> Option<Applied> {
         self.txns.get(&txn).copied()
     }
 

@@ -258,6 +258,9 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err(format!("a {what} is empty"));
     }
+    if name.chars().any(char::is_control) {
+        return Err(format!("a {what} has a control character"));
+    }
     if name.len() > NAME_BYTES_MAX {
         return Err(format!("a {what} has {} bytes, the limit is {NAME_BYTES_MAX}", name.len()));
     }

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ const DIRECTORY: &str = "MESHWORK_KILLS_DIRECTORY";
 const WRITER: &str = "MESHWORK_KILLS_WRITER";
 const KILLS: &str = "MESHWORK_KILLS";
 const KILLS_USUAL: u64 = 25;
+const READY: &str = "ready";
 
 async fn open_local(directory: &Path) -> Arc<Database> {
     let location = Location::local(directory, Arc::new(SystemEnvironment::new())).unwrap();
@@ -34,6 +35,7 @@ async fn child_that_writes_until_killed() {
     let writer = std::env::var(WRITER).unwrap();
     let database = open_local(Path::new(&directory)).await;
     let pair = find_pair(&database);
+    println!("\n{READY}");
     for number in 1.. {
         let committed = commit_pair(&database, &pair, &writer, number).await.unwrap();
         println!("\nacknowledged {number} {}", committed.version);
@@ -51,9 +53,19 @@ fn spawn_child(directory: &Path, writer: &str) -> Child {
         .unwrap()
 }
 
-/// Reads what the child acknowledged until its pipe closes: it is dead then.
-fn acknowledged(child: &mut Child) -> Vec<u64> {
+/// Waits until the child begins to write.
+fn output_when_ready(child: &mut Child) -> BufReader<ChildStdout> {
     let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while line.trim_end() != READY {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0, "child ended before it was ready");
+    }
+    output
+}
+
+/// Reads what the child acknowledged until its pipe closes: it is dead then.
+fn acknowledged(mut output: BufReader<ChildStdout>) -> Vec<u64> {
     let mut numbers = Vec::new();
     let mut line = String::new();
     // A last line without its end was cut by the kill: no acknowledgement.
@@ -84,12 +96,13 @@ async fn killed_writers_lose_nothing_acknowledged_and_show_no_half() {
         // Two writers at once, so that a kill also meets a lost race.
         let names = ["a", "b"].map(|side| format!("{n_kills}{side}"));
         let mut children = names.each_ref().map(|name| spawn_child(scratch.path(), name));
-        // From before the first commit to some way into the work.
-        let wait = Duration::from_micros(random.random_range(5_000..150_000));
+        let outputs = children.each_mut().map(output_when_ready);
+        // Some commits take a few milliseconds, so that every moment of one is met.
+        let wait = Duration::from_micros(random.random_range(0..60_000));
         SystemEnvironment::new().sleep(wait).await;
-        for (name, child) in names.iter().zip(&mut children) {
+        for ((name, child), output) in names.iter().zip(&mut children).zip(outputs) {
             child.kill().unwrap();
-            let numbers = acknowledged(child);
+            let numbers = acknowledged(output);
             child.wait().unwrap();
             all.extend(numbers.into_iter().map(|number| (name.clone(), number)));
             n_kills += 1;

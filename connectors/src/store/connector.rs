@@ -1,0 +1,179 @@
+//! The catalog of a store: names, lookups and statements.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use meshwork_engine::connector::{
+    Batch, Connector, CreateTable, NamedStore, ReadVersion, TableEntry, TableKind,
+};
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::{Error, Result};
+use meshwork_store::{
+    Database, Error as StoreError, Location, Options, ReadAt, Snapshot, TableSnapshot, Version,
+};
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::define::specification;
+use super::errors;
+use super::table::StoreTable;
+use super::writes::StoreBatch;
+
+/// One catalog of kind `store`.
+#[derive(Debug)]
+pub(super) struct Store {
+    shared: Arc<Shared>,
+}
+
+/// What lookups and batches need; they may outlive a call.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) catalog: String,
+    pub(super) url: ObjectStoreUrl,
+    location: Location,
+    /// Opened at the first use, because making a catalog does no I/O.
+    database: OnceCell<Arc<Database>>,
+}
+
+impl Store {
+    pub(super) fn new(catalog: String, url: ObjectStoreUrl, location: Location) -> Self {
+        let database = OnceCell::new();
+        Self { shared: Arc::new(Shared { catalog, url, location, database }) }
+    }
+}
+
+impl Shared {
+    /// Returns the database, opening or creating it at the first call.
+    pub(super) async fn database(&self) -> Result<&Arc<Database>> {
+        let open = || async {
+            let opened = Database::open_or_create(self.location.clone(), Options::default()).await;
+            self.named(opened).map(Arc::new)
+        };
+        self.database.get_or_try_init(open).await
+    }
+
+    /// Says in an error's message which catalog it is about.
+    pub(super) fn named<T>(&self, result: Result<T, StoreError>) -> Result<T> {
+        result.map_err(|error| errors::of(&self.catalog, &error))
+    }
+
+    async fn snapshot(&self, version: ReadVersion) -> Result<Snapshot> {
+        let at = match version {
+            ReadVersion::Committed => ReadAt::Committed,
+            ReadVersion::At(version) => ReadAt::Version(Version(version)),
+        };
+        self.named(self.database().await?.snapshot(at).await)
+    }
+
+    /// Returns a table as it is now, whatever the running query has pinned.
+    pub(super) async fn newest_table(&self, schema: &str, table: &str) -> Result<TableSnapshot> {
+        let snapshot = self.snapshot(ReadVersion::Committed).await?;
+        self.named(snapshot.table(schema, table))
+    }
+
+    /// Returns a table as the running query sees it: all its lookups of one version share one snapshot.
+    async fn pinned_table(
+        self: &Arc<Self>,
+        schema: &str,
+        table: &str,
+        version: ReadVersion,
+        scope: &QueryScope,
+    ) -> Result<Option<TableSnapshot>> {
+        let key = format!("store:{}:{version}", self.catalog);
+        let shared = Arc::clone(self);
+        let pin = || -> futures::future::BoxFuture<'static, Result<Snapshot>> {
+            Box::pin(async move { shared.snapshot(version).await })
+        };
+        let snapshot = scope.resource(&key, pin).await?;
+        scope.record_version(&self.catalog, &ReadVersion::At(snapshot.version().0));
+        let mut found = snapshot.table(schema, table);
+        if version == ReadVersion::Committed && found.is_err() {
+            // CREATE TABLE ... AS pins the versions of its query before the table is there.
+            found = self.snapshot(version).await?.table(schema, table);
+        }
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(StoreError::TableNotFound { .. }) => Ok(None),
+            Err(error) => self.named(Err(error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for Store {
+    fn kind(&self) -> &'static str {
+        "store"
+    }
+
+    async fn schema_names(&self) -> Result<Vec<String>> {
+        let snapshot = self.shared.snapshot(ReadVersion::Committed).await?;
+        Ok(snapshot.namespaces().map(str::to_owned).collect())
+    }
+
+    async fn tables(&self, schema: &str) -> Result<Vec<TableEntry>> {
+        let snapshot = self.shared.snapshot(ReadVersion::Committed).await?;
+        let tables = snapshot.tables(schema);
+        Ok(tables
+            .map(|def| TableEntry { name: def.name.clone(), kind: TableKind::Table, comment: None })
+            .collect())
+    }
+
+    async fn table(
+        &self,
+        schema: &str,
+        table: &str,
+        version: ReadVersion,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        let found = self.shared.pinned_table(schema, table, version, scope).await?;
+        Ok(found.map(|found| Arc::new(StoreTable::new(Arc::clone(&self.shared), found)) as _))
+    }
+
+    fn stores(&self) -> Vec<NamedStore> {
+        let url: &Url = self.shared.url.as_ref();
+        vec![NamedStore { url: url.clone(), store: Arc::clone(&self.shared.location.store) }]
+    }
+
+    async fn create_schema(&self, schema: &str, if_not_exists: bool) -> Result<()> {
+        match self.shared.database().await?.create_namespace(schema).await {
+            Err(StoreError::NamespaceExists { .. }) if if_not_exists => Ok(()),
+            other => self.shared.named(other).map(|_committed| ()),
+        }
+    }
+
+    /// A schema that is not there comes with its first table.
+    async fn create_table(&self, table: CreateTable) -> Result<()> {
+        let database = self.shared.database().await?;
+        let spec = specification(&table)?;
+        let mut created = database.create_table(spec.clone()).await;
+        if let Err(StoreError::NamespaceNotFound { namespace }) = &created {
+            self.create_schema(namespace, true).await?;
+            created = database.create_table(spec).await;
+        }
+        match created {
+            Err(StoreError::TableExists { .. }) if table.if_not_exists => Ok(()),
+            other => self.shared.named(other).map(|_def| ()),
+        }
+    }
+
+    async fn drop_table(&self, schema: &str, table: &str) -> Result<bool> {
+        match self.shared.database().await?.drop_table(schema, table).await {
+            Ok(_committed) => Ok(true),
+            Err(StoreError::TableNotFound { .. }) => Ok(false),
+            Err(error) => Err(errors::of(&self.shared.catalog, &error)),
+        }
+    }
+
+    async fn begin_batch(&self) -> Result<Box<dyn Batch>> {
+        let batch = self.shared.database().await?.batch();
+        Ok(Box::new(StoreBatch::new(Arc::clone(&self.shared), batch)))
+    }
+}
+
+/// The error for an option or a type that a table of a store does not have.
+pub(super) fn refused_table(schema: &str, table: &str, reason: &str) -> Error {
+    let what = format!("table \"{schema}.{table}\" cannot be defined so: {reason}");
+    Error::user("INVALID_TABLE", what)
+}

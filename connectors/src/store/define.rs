@@ -1,0 +1,83 @@
+//! `CREATE TABLE` as the store's own description of a table.
+//!
+//! ```text
+//! CREATE TABLE ads.clicks (day DATE, site BIGINT, n BIGINT SUM, label VARCHAR REPLACE) AGGREGATE KEY (day, site)
+//!
+//! columns           day, site, n, label
+//! function.n        sum                  what stands behind a column's type
+//! function.label    replace
+//! model             aggregate            or duplicate; without it the table is an append table without a key
+//! key               day,site
+//! ```
+
+use std::collections::BTreeMap;
+
+use meshwork_engine::Result;
+use meshwork_engine::connector::CreateTable;
+use meshwork_store::{ColumnSpec, ColumnType, TableKind, TableSpec, ValueFunction};
+
+use super::connector::refused_table;
+
+/// Returns what a statement asks for.
+///
+/// # Errors
+/// `User` for an option, a function or a type that the store does not have.
+pub(super) fn specification(table: &CreateTable) -> Result<TableSpec> {
+    let refuse = |reason: String| refused_table(&table.schema, &table.table, &reason);
+    let mut options = Options::read(&table.options).map_err(refuse)?;
+    let mut columns = Vec::new();
+    for field in table.columns.fields() {
+        let name = field.name().clone();
+        let Some(column_type) = ColumnType::from_arrow(field.data_type()) else {
+            let reason = format!("column \"{name}\" has the type {}", field.data_type());
+            return Err(refuse(reason).with_hint("Cast it to a type that the store has."));
+        };
+        let function = options.functions.remove(&name);
+        columns.push(ColumnSpec { name, column_type, nullable: field.is_nullable(), function });
+    }
+    if let Some(name) = options.functions.keys().next() {
+        return Err(refuse(format!(
+            "it gives a function to column \"{name}\", which is not there"
+        )));
+    }
+    Ok(TableSpec {
+        namespace: table.schema.clone(),
+        name: table.table.clone(),
+        kind: options.kind,
+        columns,
+        key: options.key,
+        properties: BTreeMap::new(),
+    })
+}
+
+struct Options {
+    kind: TableKind,
+    key: Vec<String>,
+    functions: BTreeMap<String, ValueFunction>,
+}
+
+impl Options {
+    fn read(options: &[(String, String)]) -> Result<Self, String> {
+        let mut read =
+            Self { kind: TableKind::Append, key: Vec::new(), functions: BTreeMap::new() };
+        for (name, value) in options {
+            if let Some(column) = name.strip_prefix("function.") {
+                let Some(function) = ValueFunction::parse(value) else {
+                    return Err(format!("the function {value} does not exist"));
+                };
+                read.functions.insert(column.to_owned(), function);
+                continue;
+            }
+            match (name.as_str(), value.to_lowercase().as_str()) {
+                ("model", "aggregate") => read.kind = TableKind::Aggregate,
+                ("model", "duplicate") => read.kind = TableKind::Append,
+                ("model", other) => return Err(format!("the model {other} does not exist")),
+                ("key", _) => {
+                    read.key = value.split(',').map(|column| column.trim().to_owned()).collect();
+                }
+                (other, _) => return Err(format!("the option {other} does not exist")),
+            }
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,218 @@
+//! The plan of one scan: prune, read, filter, merge, project.
+//!
+//! ```text
+//! ProjectionExec            the columns asked for, in their order
+//!   merge                   only if a key can stand in two of the files that are left
+//!     FilterExec            what may go below the merge
+//!       DataSourceExec      Parquet; files that cannot match are gone
+//! ```
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchemaBuilder;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, col};
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use meshwork_store::{ColumnRole, Database, FileEntry, TableKind, TableSnapshot, ValueFunction};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+use super::merge::{VERSION_COLUMN, merge};
+use super::prune::{keys_are_disjoint, prune};
+use super::table::field;
+
+/// The closing bytes of a Parquet file: length of the footer, magic.
+const TRAILER_BYTES: u64 = 8;
+
+/// One scan as the planner asks for it.
+pub(super) struct Scan<'a> {
+    pub(super) database: &'a Database,
+    pub(super) url: &'a ObjectStoreUrl,
+    pub(super) table: &'a TableSnapshot,
+    /// All columns, in the order of `SELECT *`.
+    pub(super) schema: &'a SchemaRef,
+    /// The columns asked for.
+    pub(super) projection: Vec<usize>,
+    /// Filters that may go below the merge.
+    pub(super) filters: &'a [Expr],
+    pub(super) limit: Option<usize>,
+}
+
+/// Returns the plan.
+pub(super) fn plan(
+    scan: &Scan<'_>,
+    state: &dyn Session,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let def = scan.table.def();
+    let output = Arc::new(scan.schema.project(&scan.projection)?);
+    let filter = conjunction(scan.filters.iter().cloned());
+    let mut files = scan.table.files().to_vec();
+    if let Some(filter) = &filter {
+        let on_all = physical(filter, scan.schema, state)?;
+        files = prune(def, files, &on_all, scan.schema);
+    }
+    if files.is_empty() {
+        return Ok(Arc::new(EmptyExec::new(output)));
+    }
+
+    let to_merge = def.kind == TableKind::Aggregate && !keys_are_disjoint(&files);
+    let columns = columns_to_read(scan, to_merge, filter.as_ref(), state)?;
+    let with_version = to_merge && columns.values.iter().any(|(_, f)| *f == ValueFunction::Replace);
+    let limit = if filter.is_none() && !to_merge { scan.limit } else { None };
+    let mut plan = read(scan, files, &columns.names, with_version, limit, state)?;
+    if let Some(filter) = &filter {
+        let on_read = physical(filter, &plan.schema(), state)?;
+        plan = Arc::new(FilterExec::try_new(on_read, plan)?);
+    }
+    if to_merge {
+        plan = merge(def, &columns.values, plan, state)?;
+    }
+    project(plan, &output)
+}
+
+fn physical(
+    filter: &Expr,
+    schema: &SchemaRef,
+    state: &dyn Session,
+) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+    state.create_physical_expr(filter.clone(), &DFSchema::try_from(Arc::clone(schema))?)
+}
+
+/// What a scan has to read.
+struct Columns<'a> {
+    /// Names, in the order of files.
+    names: Vec<&'a str>,
+    /// Value columns among them, with their functions.
+    values: Vec<(&'a str, ValueFunction)>,
+}
+
+fn columns_to_read<'a>(
+    scan: &Scan<'a>,
+    to_merge: bool,
+    filter: Option<&Expr>,
+    state: &dyn Session,
+) -> DataFusionResult<Columns<'a>> {
+    let mut wanted: Vec<usize> = scan.projection.clone();
+    if let Some(filter) = filter {
+        let filter = physical(filter, scan.schema, state)?;
+        wanted.extend(collect_columns(&filter).iter().map(PhysicalColumn::index));
+    }
+    let is_wanted =
+        |name: &str| wanted.iter().any(|index| scan.schema.field(*index).name() == name);
+    let mut columns = Columns { names: Vec::new(), values: Vec::new() };
+    for column in scan.table.def().file_columns() {
+        let name = column.name.as_str();
+        let needed = match column.role {
+            // Rows are merged by the whole key, whatever of it is asked for.
+            ColumnRole::Key => to_merge || is_wanted(name),
+            ColumnRole::Value(_) | ColumnRole::Plain => is_wanted(name),
+        };
+        if needed {
+            columns.names.push(name);
+            if let ColumnRole::Value(function) = column.role {
+                columns.values.push((name, function));
+            }
+        }
+    }
+    Ok(columns)
+}
+
+/// Reads `names` of the files, and each file's version if asked to.
+fn read(
+    scan: &Scan<'_>,
+    files: Vec<Arc<FileEntry>>,
+    names: &[&str],
+    with_version: bool,
+    limit: Option<usize>,
+    state: &dyn Session,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let def = scan.table.def();
+    let in_file: Vec<Field> =
+        def.file_columns().into_iter().map(|column| field(def, column)).collect();
+    let n_in_file = in_file.len();
+    let version = Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, false));
+    let version_columns = if with_version { vec![version] } else { Vec::new() };
+    let columns = TableSchemaBuilder::new(Arc::new(Schema::new(in_file)))
+        .with_table_partition_cols(version_columns)
+        .build();
+    let statistics = total(&files, columns.table_schema());
+    let to_read = |file: &Arc<FileEntry>| {
+        let listed = partitioned_file(scan.database, file);
+        match with_version {
+            true => listed.with_partition_values(vec![ScalarValue::UInt64(Some(file.v.hi.0))]),
+            false => listed,
+        }
+    };
+    let listed: Vec<PartitionedFile> = files.iter().map(to_read).collect();
+    let groups = FileGroup::new(listed).split_files(state.config().target_partitions().max(1));
+    let position = |name: &&str| def.file_columns().iter().position(|column| column.name == **name);
+    let mut projection: Vec<usize> = names.iter().filter_map(position).collect();
+    if with_version {
+        projection.push(n_in_file);
+    }
+    let config =
+        FileScanConfigBuilder::new(scan.url.clone(), Arc::new(ParquetSource::new(columns)))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(Some(projection))?
+            .with_limit(limit)
+            .build();
+    Ok(DataSourceExec::from_data_source(config))
+}
+
+fn partitioned_file(database: &Database, file: &FileEntry) -> PartitionedFile {
+    let [_, footer] = file.footer;
+    let meta = ObjectMeta {
+        location: Path::clone(&database.object_path(&file.path)),
+        // Names are never used twice, so one time serves for all caches.
+        last_modified: chrono::DateTime::UNIX_EPOCH,
+        size: file.bytes,
+        e_tag: None,
+        version: None,
+    };
+    let hint = usize::try_from(footer + TRAILER_BYTES).ok();
+    let listed = PartitionedFile::new_from_meta(meta);
+    match hint {
+        Some(hint) => listed.with_metadata_size_hint(hint),
+        None => listed,
+    }
+}
+
+fn total(files: &[Arc<FileEntry>], schema: &SchemaRef) -> Statistics {
+    let rows = files.iter().map(|file| file.rows).sum::<u64>();
+    let mut statistics = Statistics::new_unknown(schema);
+    if let Ok(rows) = usize::try_from(rows) {
+        statistics.num_rows = Precision::Exact(rows);
+    }
+    statistics
+}
+
+/// Puts the columns into the order asked for.
+fn project(
+    plan: Arc<dyn ExecutionPlan>,
+    output: &SchemaRef,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let have = plan.schema();
+    let in_order = have.fields().iter().zip(output.fields()).all(|(a, b)| a.name() == b.name());
+    if in_order && have.fields().len() == output.fields().len() {
+        return Ok(plan);
+    }
+    let column = |field: &Arc<Field>| Ok((col(field.name(), &have)?, field.name().clone()));
+    let columns: Vec<(Arc<dyn PhysicalExpr>, String)> =
+        output.fields().iter().map(column).collect::<DataFusionResult<_>>()?;
+    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
+}

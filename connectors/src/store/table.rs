@@ -1,0 +1,132 @@
+//! A table at a version, as DataFusion's planner meets it.
+//!
+//! In an aggregate table a filter may go below the merge only if it looks at key columns alone: a value is known only
+//! after all its versions were folded. In an append table any filter may.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::datasource::listing::helpers::expr_applicable_for_cols;
+use datafusion::datasource::sink::DataSinkExec;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
+use datafusion::physical_plan::ExecutionPlan;
+use meshwork_engine::Error;
+use meshwork_store::{Column, ColumnRole, TableDef, TableKind, TableSnapshot, ValueFunction};
+
+use super::connector::Shared;
+use super::scan::{Scan, plan};
+use super::writes::InsertSink;
+
+/// A table as one query sees it.
+#[derive(Debug)]
+pub(super) struct StoreTable {
+    shared: Arc<Shared>,
+    table: TableSnapshot,
+    schema: SchemaRef,
+    /// What an INSERT that leaves a column out puts there.
+    defaults: BTreeMap<String, Expr>,
+}
+
+impl StoreTable {
+    pub(super) fn new(shared: Arc<Shared>, table: TableSnapshot) -> Self {
+        let def = table.def();
+        let fields: Vec<Field> = def.columns.iter().map(|column| field(def, column)).collect();
+        // A row whose count nobody gave counts as one.
+        let counts = |column: &&Column| column.role == ColumnRole::Value(ValueFunction::Count);
+        let counted = def.columns.iter().filter(counts);
+        let defaults = counted.map(|column| (column.name.clone(), lit(1i64))).collect();
+        Self { shared, schema: Arc::new(Schema::new(fields)), defaults, table }
+    }
+
+    fn goes_below_the_merge(&self, filter: &Expr) -> bool {
+        match self.table.def().kind {
+            TableKind::Append => !filter.is_volatile(),
+            TableKind::Aggregate => {
+                let key: Vec<&str> = self.table.def().key.iter().map(String::as_str).collect();
+                expr_applicable_for_cols(&key, filter)
+            }
+        }
+    }
+}
+
+/// Returns a column as queries see it. A folded value counts as nullable whatever was declared, because the functions
+/// that fold it do; the store refuses NULLs that were not declared when they come in.
+pub(super) fn field(def: &TableDef, column: &Column) -> Field {
+    let nullable = match column.role {
+        ColumnRole::Key | ColumnRole::Plain => column.nullable,
+        ColumnRole::Value(_) => true,
+    };
+    debug_assert!(def.column(&column.name).is_some());
+    let data_type: DataType = column.column_type.to_arrow();
+    Field::new(&column.name, data_type, nullable)
+}
+
+#[async_trait]
+impl TableProvider for StoreTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.defaults.get(column)
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        let answer = |filter: &&Expr| match self.goes_below_the_merge(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let all = || (0..self.schema.fields().len()).collect();
+        let scan = Scan {
+            database: self.shared.database().await?,
+            url: &self.shared.url,
+            table: &self.table,
+            schema: &self.schema,
+            projection: projection.cloned().unwrap_or_else(all),
+            filters,
+            limit,
+        };
+        plan(&scan, state)
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        operation: InsertOp,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        if operation != InsertOp::Append {
+            let what = format!("{operation} into a table of a store");
+            return Err(Error::not_supported(what).into());
+        }
+        let sink = InsertSink::new(
+            Arc::clone(&self.shared),
+            Arc::clone(self.table.def()),
+            self.schema(),
+            self.shared.database().await?.new_transaction(),
+        );
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+    }
+}

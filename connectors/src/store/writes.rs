@@ -1,0 +1,134 @@
+//! Rows in: `INSERT` as one update, and update batches over several tables.
+//!
+//! Rows are collected in memory up to the store's limit for one batch. Nothing is visible before the commit, and the
+//! transaction of an `INSERT` is drawn once per plan: a plan that is run again after a failure cannot add its rows twice.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::Result as DataFusionResult;
+use datafusion::datasource::sink::DataSink;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
+use futures::StreamExt;
+use meshwork_engine::connector::Batch;
+use meshwork_engine::{Error, Result};
+use meshwork_store::{Batch as OpenBatch, TableDef, TransactionId};
+
+use super::connector::Shared;
+
+/// An update of several tables.
+#[derive(Debug)]
+pub(super) struct StoreBatch {
+    shared: Arc<Shared>,
+    batch: OpenBatch,
+}
+
+impl StoreBatch {
+    pub(super) fn new(shared: Arc<Shared>, batch: OpenBatch) -> Self {
+        Self { shared, batch }
+    }
+}
+
+#[async_trait]
+impl Batch for StoreBatch {
+    async fn insert(
+        &mut self,
+        _session: &dyn Session,
+        schema: &str,
+        table: &str,
+        rows: SendableRecordBatchStream,
+    ) -> Result<u64> {
+        let target = self.shared.newest_table(schema, table).await?;
+        collect(&self.shared, &mut self.batch, target.def(), rows).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<u64> {
+        let committed = self.batch.commit().await;
+        Ok(self.shared.named(committed)?.version.0)
+    }
+}
+
+/// Where the rows of one `INSERT` go.
+#[derive(Debug)]
+pub(super) struct InsertSink {
+    shared: Arc<Shared>,
+    def: Arc<TableDef>,
+    schema: SchemaRef,
+    transaction: TransactionId,
+}
+
+impl InsertSink {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        def: Arc<TableDef>,
+        schema: SchemaRef,
+        transaction: TransactionId,
+    ) -> Self {
+        Self { shared, def, schema, transaction }
+    }
+}
+
+impl DisplayAs for InsertSink {
+    fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreInsert(table={}.{})", self.shared.catalog, self.def.full_name())
+    }
+}
+
+#[async_trait]
+impl DataSink for InsertSink {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    async fn write_all(
+        &self,
+        rows: SendableRecordBatchStream,
+        _context: &Arc<TaskContext>,
+    ) -> DataFusionResult<u64> {
+        let mut batch = self.shared.database().await?.batch_of(self.transaction);
+        let n_rows = collect(&self.shared, &mut batch, &self.def, rows).await?;
+        self.shared.named(batch.commit().await)?;
+        Ok(n_rows)
+    }
+}
+
+/// Adds all rows of a stream to a batch; returns how many.
+async fn collect(
+    shared: &Shared,
+    batch: &mut OpenBatch,
+    def: &Arc<TableDef>,
+    mut rows: SendableRecordBatchStream,
+) -> Result<u64> {
+    let mut n_rows = 0;
+    while let Some(incoming) = rows.next().await {
+        let incoming = by_position(def, &incoming?)?;
+        n_rows += incoming.num_rows() as u64;
+        shared.named(batch.insert(def, incoming))?;
+    }
+    Ok(n_rows)
+}
+
+/// Gives incoming columns the names and types of the table's. NULLs are the store's to judge.
+fn by_position(def: &TableDef, rows: &RecordBatch) -> Result<RecordBatch> {
+    let (have, want) = (rows.num_columns(), def.columns.len());
+    if have != want {
+        let what =
+            format!("the rows have {have} columns, table \"{}\" has {want}", def.full_name());
+        return Err(Error::user("COLUMN_COUNT_MISMATCH", what));
+    }
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let mut fields = Vec::with_capacity(want);
+    let mut columns = Vec::with_capacity(want);
+    for (column, array) in def.columns.iter().zip(rows.columns()) {
+        let data_type = column.column_type.to_arrow();
+        columns.push(cast_with_options(array, &data_type, &strict)?);
+        fields.push(Field::new(&column.name, data_type, true));
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
