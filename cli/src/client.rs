@@ -128,7 +128,7 @@ fn skip_comments(sql: &str) -> &str {
     rest
 }
 
-fn from_flight(error: FlightError) -> Error {
+pub(crate) fn from_flight(error: FlightError) -> Error {
     // Whatever else Flight may say is a failure to understand each other.
     match error {
         FlightError::Tonic(status) => from_status(&status),
@@ -137,7 +137,7 @@ fn from_flight(error: FlightError) -> Error {
 }
 
 /// Returns the server's own error, or what the transport says when it sent none.
-fn from_status(status: &Status) -> Error {
+pub(crate) fn from_status(status: &Status) -> Error {
     let sent = status.metadata().get(ERROR_TRAILER).and_then(|value| value.to_str().ok());
     if let Some(error) = sent.and_then(|json| serde_json::from_str(json).ok()) {
         return error;

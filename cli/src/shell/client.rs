@@ -23,12 +23,14 @@ use meshwork_coordinator::frontend::flight_sql::session_options::{
     GET_SESSION_OPTIONS, GetSessionOptionsResult, OptionValue, SET_SESSION_OPTIONS,
     SetSessionOptionsRequest, SetSessionOptionsResult, Value,
 };
-use meshwork_engine::{Error, ErrorKind, Result, environment};
+use meshwork_engine::{Error, Result, environment};
 use prost::Message;
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
+
+use crate::client::{from_flight, from_status};
 
 /// How long the server may take for anything but a statement.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
@@ -123,7 +125,12 @@ impl Client {
     pub(super) async fn plan(&mut self, sql: &str) -> Result<Planned> {
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         let request = self.request(FlightDescriptor::new_cmd(command.as_any().encode_to_vec()));
-        let planned = self.service.get_flight_info(request).await.map_err(error_of)?.into_inner();
+        let planned = self
+            .service
+            .get_flight_info(request)
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
         let is_update = planned.app_metadata.as_ref() == br#"{"kind":"update"}"#;
         let ticket = ticket(&planned)?;
         Ok(Planned { ticket, is_update, schema: planned.try_decode_schema()?.into() })
@@ -132,7 +139,7 @@ impl Client {
     /// Executes what was planned.
     pub(super) async fn fetch(&mut self, planned: Planned) -> Result<Answer> {
         let request = self.request(planned.ticket);
-        let response = self.service.do_get(request).await.map_err(error_of)?;
+        let response = self.service.do_get(request).await.map_err(|status| from_status(&status))?;
         let query_id = response.metadata().get("x-meshwork-query-id");
         let query_id = query_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         let messages = response.into_inner().map_err(|status| FlightError::Tonic(Box::new(status)));
@@ -246,14 +253,14 @@ impl Client {
         let messages = answered("a listing", self.service.do_get(request)).await?.into_inner();
         let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
         let batches = FlightRecordBatchStream::new_from_flight_data(messages).try_collect();
-        environment::within(ANSWER_DEADLINE, "a listing", batches).await?.map_err(flight_error)
+        environment::within(ANSWER_DEADLINE, "a listing", batches).await?.map_err(from_flight)
     }
 
     async fn act(&mut self, name: &str, body: Vec<u8>) -> Result<prost::bytes::Bytes> {
         let request = self.request(Action::new(name, body));
         let mut answers = answered(name, self.service.do_action(request)).await?.into_inner();
         let answer = environment::within(ANSWER_DEADLINE, name, answers.next()).await?;
-        Ok(answer.transpose().map_err(error_of)?.unwrap_or_default().body)
+        Ok(answer.transpose().map_err(|status| from_status(&status))?.unwrap_or_default().body)
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -289,7 +296,7 @@ async fn answered<T>(
     what: &str,
     answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<tonic::Response<T>> {
-    environment::within(ANSWER_DEADLINE, what, answer).await?.map_err(error_of)
+    environment::within(ANSWER_DEADLINE, what, answer).await?.map_err(|status| from_status(&status))
 }
 
 /// Returns the pattern that matches exactly this name.
@@ -305,35 +312,4 @@ fn texts(batches: &[RecordBatch], column: &str) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-/// Returns the error that the server sent, or one that says what the transport said.
-#[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
-pub(super) fn error_of(status: Status) -> Error {
-    let sent = status.metadata().get("x-meshwork-error").and_then(|value| value.to_str().ok());
-    if let Some(error) = sent.and_then(|json| serde_json::from_str(json).ok()) {
-        return error;
-    }
-    let kind = match status.code() {
-        Code::Unavailable => ErrorKind::Source,
-        Code::Cancelled => ErrorKind::Cancelled,
-        Code::ResourceExhausted | Code::DeadlineExceeded => ErrorKind::Resources,
-        Code::Internal | Code::Unknown | Code::DataLoss => ErrorKind::Internal,
-        // The other codes say that the request was not right.
-        _ => ErrorKind::User,
-    };
-    let code = match kind {
-        ErrorKind::Source => "SERVER_UNAVAILABLE",
-        _ => "SERVER_ERROR",
-    };
-    Error::new(kind, code, status.message())
-}
-
-/// Returns the error of a stream of rows.
-pub(super) fn flight_error(error: FlightError) -> Error {
-    match error {
-        FlightError::Tonic(status) => error_of(*status),
-        FlightError::Arrow(error) => Error::from(error),
-        other => Error::internal("the rows could not be decoded").caused_by(&other),
-    }
 }

@@ -10,10 +10,11 @@ use futures::TryStreamExt;
 use meshwork_engine::{Error, Result, environment};
 use parking_lot::Mutex;
 
-use super::client::{Answer, Client, flight_error};
+use super::client::{Answer, Client};
 use super::output::{Summary, Target, is_reader_gone};
 use super::progress::ProgressLine;
 use super::report;
+use crate::client::from_flight;
 
 /// How long cancelling on the server is waited for; the dropped stream cancels in any case.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(3);
@@ -88,7 +89,7 @@ impl Runner {
         }
         if is_update {
             let mut affected = 0;
-            while let Some(batch) = rows.try_next().await.map_err(flight_error)? {
+            while let Some(batch) = rows.try_next().await.map_err(from_flight)? {
                 let counts = batch.column(0).as_primitive_opt::<Int64Type>();
                 affected += counts.map_or(0, |counts| counts.iter().flatten().sum::<i64>());
             }
@@ -96,7 +97,7 @@ impl Runner {
         }
         let mut writer = self.target.writer(&schema).map_err(Stopped::Output)?;
         let mut line = Some(line);
-        while let Some(batch) = rows.try_next().await.map_err(flight_error)? {
+        while let Some(batch) = rows.try_next().await.map_err(from_flight)? {
             if writer.shows_rows_at_once() {
                 line.take();
             }
