@@ -76,7 +76,7 @@ fn push_statement<'a>(
 }
 
 /// A statement whose `?` placeholders became `$1`, `$2`, ..., and the way back for positions in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbered {
     /// The statement as it is planned.
     pub sql: String,

@@ -19,6 +19,7 @@ mod actions;
 mod door;
 mod keys;
 mod listing;
+mod many_rows;
 mod parameters;
 mod results;
 mod server;

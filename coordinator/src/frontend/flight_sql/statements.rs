@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::sessions::Caller;
 use super::shelf::Shelf;
+use super::{many_rows, results};
 use crate::frontend::sql_text::{Numbered, number_placeholders};
 use crate::{Coordinator, Running, StatementKind};
 
@@ -166,23 +167,43 @@ impl Statements {
         Ok((running, listed))
     }
 
-    /// Executes the statement once for each row of parameters and returns the rows affected in all;
-    /// -1 for a query, whose rows are thrown away.
+    /// Executes the statement for each row of parameters and returns the rows affected in all; -1 for
+    /// a query, whose rows are thrown away. An INSERT of values takes many rows at once.
     pub(super) async fn update(
         &self,
         caller: &Caller,
         statement: &PreparedStatement,
         rows: Vec<Vec<ScalarValue>>,
     ) -> Result<i64> {
+        let n_parameters = statement.parameters.fields().len();
         let mut affected = 0;
-        for parameters in rows {
-            let running = self.start(caller, &statement.text, parameters).await?;
-            affected = match running.kind {
-                StatementKind::Update => affected + super::results::affected(running).await?,
-                StatementKind::Rows => super::results::discard(running).await.map(|()| -1)?,
-            };
+        for rows in rows.chunks(many_rows::ROWS_MAX) {
+            let are_alike = rows.len() > 1 && rows.iter().all(|row| row.len() == n_parameters);
+            let sql = &statement.text.sql;
+            let whole = are_alike.then(|| many_rows::insert_of(sql, rows.len(), n_parameters));
+            if let Some(sql) = whole.flatten() {
+                let text = Numbered { sql, ..Numbered::default() };
+                affected += self.update_once(caller, &text, rows.concat()).await?;
+                continue;
+            }
+            for row in rows {
+                affected += self.update_once(caller, &statement.text, row.clone()).await?;
+            }
         }
-        Ok(affected)
+        Ok(if statement.kind == StatementKind::Update { affected } else { -1 })
+    }
+
+    async fn update_once(
+        &self,
+        caller: &Caller,
+        text: &Numbered,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<i64> {
+        let running = self.start(caller, text, parameters).await?;
+        match running.kind {
+            StatementKind::Update => results::affected(running).await,
+            StatementKind::Rows => results::discard(running).await.map(|()| 0),
+        }
     }
 
     /// Returns the user's running query with this id, or with this ticket.
