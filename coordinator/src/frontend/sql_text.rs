@@ -76,7 +76,7 @@ fn push_statement<'a>(
 }
 
 /// A statement whose `?` placeholders became `$1`, `$2`, ..., and the way back for positions in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbered {
     /// The statement as it is planned.
     pub sql: String,
@@ -85,6 +85,11 @@ pub struct Numbered {
 }
 
 impl Numbered {
+    /// Returns the statement with the placeholders that it has.
+    pub fn as_written(sql: String) -> Self {
+        Self { sql, grown: Vec::new() }
+    }
+
     /// Returns where a position of the numbered statement stood in the original text.
     pub fn original(&self, location: Location) -> Location {
         let extra: u64 = self

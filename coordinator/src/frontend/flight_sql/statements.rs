@@ -182,7 +182,7 @@ impl Statements {
             let sql = &statement.text.sql;
             let whole = are_alike.then(|| many_rows::insert_of(sql, rows.len(), n_parameters));
             if let Some(sql) = whole.flatten() {
-                let text = Numbered { sql, ..Numbered::default() };
+                let text = Numbered::as_written(sql);
                 affected += self.update_once(caller, &text, rows.concat()).await?;
                 continue;
             }
