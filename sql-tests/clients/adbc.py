@@ -170,7 +170,7 @@ def main(arguments):
         return raised
 
     programming = adbc_driver_manager.ProgrammingError
-    check("error of a missing table", error("SELECT * FROM no_such_table_here", programming, "TABLE_NOT_FOUND"))
+    check("error of a missing table", error("SELECT * FROM tpch.tiny.no_such_table_here", programming, "TABLE_NOT_FOUND"))
     check("error of syntax", error("SELEC 1", programming, "SYNTAX_ERROR"))
     check("error while running", error("SELECT 1 / (n_nationkey - n_nationkey) FROM " + TABLE, adbc_driver_manager.Error, "DIVISION_BY_ZERO"))
 

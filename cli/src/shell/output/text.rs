@@ -11,11 +11,13 @@ pub(super) fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError>
     let formatters = columns
         .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
         .collect::<Result<Vec<_>, _>>()?;
+    // A column of the type NULL has no buffer that says so.
+    let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
     let mut rows = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
         let mut cells = Vec::with_capacity(formatters.len());
-        for (formatter, column) in formatters.iter().zip(batch.columns()) {
-            cells.push(match column.is_null(row) {
+        for (formatter, nulls) in formatters.iter().zip(&nulls) {
+            cells.push(match nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                 true => "NULL".to_owned(),
                 false => visible(&formatter.value(row).try_to_string()?),
             });

@@ -17,7 +17,7 @@ use meshwork_engine::{Error, Result};
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Response, Status};
 
-use super::statements::Listed;
+use super::statements::{Listed, Redeemed};
 use super::status::{ascii_json, status_of};
 use crate::{Running, StatementKind};
 
@@ -32,13 +32,29 @@ const MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 pub(super) type DataStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 
 /// Returns the columns that clients see of a result: those of a query, or the count of an update.
-pub(super) fn client_schema(kind: StatementKind, schema: &Schema) -> SchemaRef {
+///
+/// A column whose type depends on a parameter without a type is text.
+pub(super) fn client_schema(
+    kind: StatementKind,
+    schema: &Schema,
+    has_parameters: bool,
+) -> SchemaRef {
     match kind {
         StatementKind::Update => {
             Arc::new(Schema::new(vec![Field::new("rows", DataType::Int64, false)]))
         }
+        StatementKind::Rows if has_parameters => with_text_for_null(&plain_schema(schema)),
         StatementKind::Rows => plain_schema(schema),
     }
+}
+
+fn with_text_for_null(schema: &Schema) -> SchemaRef {
+    let typed = |field: &Arc<Field>| match field.data_type() {
+        DataType::Null => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        _ => Arc::clone(field),
+    };
+    let fields: Fields = schema.fields().iter().map(typed).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 /// Returns the schema with plain types.
@@ -47,8 +63,20 @@ pub(super) fn plain_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
+/// Returns the field with a plain type; it may be NULL, because plans promise more than batches keep.
 fn plain_field(field: &Field) -> Arc<Field> {
-    Arc::new(field.clone().with_data_type(plain_type(field.data_type())))
+    Arc::new(field.clone().with_data_type(plain_type(field.data_type())).with_nullable(true))
+}
+
+/// Returns the entries of a map, whose keys are never NULL.
+fn plain_entries(entries: &Field) -> Arc<Field> {
+    let DataType::Struct(pair) = entries.data_type() else { return Arc::new(entries.clone()) };
+    let plain = |field: &Arc<Field>| {
+        let data_type = plain_type(field.data_type());
+        Arc::new(field.as_ref().clone().with_data_type(data_type))
+    };
+    let pair = DataType::Struct(pair.iter().map(plain).collect());
+    Arc::new(entries.clone().with_data_type(pair))
 }
 
 fn plain_type(data_type: &DataType) -> DataType {
@@ -65,14 +93,14 @@ fn plain_type(data_type: &DataType) -> DataType {
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(|field| plain_field(field)).collect())
         }
-        DataType::Map(entries, sorted) => DataType::Map(plain_field(entries), *sorted),
+        DataType::Map(entries, sorted) => DataType::Map(plain_entries(entries), *sorted),
         other => other.clone(),
     }
 }
 
 /// Answers a `DoGet` with the rows of the query, or with the count of an update.
-pub(super) fn respond(running: Running, listed: Listed) -> Response<DataStream> {
-    let schema = client_schema(running.kind, &running.schema);
+pub(super) fn respond(redeemed: Redeemed) -> Response<DataStream> {
+    let Redeemed { running, listed, schema } = redeemed;
     let mut headers = MetadataMap::new();
     insert(&mut headers, QUERY_ID_HEADER, Some(running.record.id.clone()));
     insert(&mut headers, VERSIONS_HEADER, ascii_json(&running.versions));

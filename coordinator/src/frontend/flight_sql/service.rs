@@ -71,7 +71,7 @@ impl Service {
         sql: &str,
     ) -> Result<SchemaRef, Status> {
         let statement = self.statements.plan(caller, sql).await.map_err(status)?;
-        Ok(results::client_schema(statement.kind, &statement.schema))
+        Ok(statement.schema)
     }
 
     /// Answers with a ticket for one execution of the statement.
@@ -82,8 +82,7 @@ impl Service {
             StatementKind::Rows => "rows",
             StatementKind::Update => "update",
         };
-        let schema = results::client_schema(statement.kind, &statement.schema);
-        let answer = flight_info(&ticket, &schema, descriptor)?;
+        let answer = flight_info(&ticket, &statement.schema, descriptor)?;
         Ok(Response::new(answer.with_app_metadata(format!(r#"{{"kind":"{kind}"}}"#))))
     }
 }
@@ -147,8 +146,7 @@ impl FlightSqlService for Service {
     ) -> DoGet {
         let caller = caller(&request)?;
         let redeemed = self.statements.redeem(&caller, &ticket.statement_handle).await;
-        let (running, listed) = redeemed.map_err(status)?;
-        Ok(results::respond(running, listed))
+        Ok(results::respond(redeemed.map_err(status)?))
     }
 
     async fn do_put_statement_update(
@@ -179,10 +177,10 @@ impl FlightSqlService for Service {
         let statement = self.statements.plan(&caller, &query.query).await.map_err(status)?;
         // Drivers take a statement without result columns for an update.
         let dataset_schema = match statement.kind {
-            StatementKind::Rows => ipc_schema(&results::plain_schema(&statement.schema))?,
+            StatementKind::Rows => ipc_schema(&statement.schema)?,
             StatementKind::Update => ipc_schema(&Schema::empty())?,
         };
-        let parameter_schema = ipc_schema(&results::plain_schema(&statement.parameters))?;
+        let parameter_schema = ipc_schema(&statement.parameters)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: self.statements.keep(statement).into(),
             dataset_schema,

@@ -30,6 +30,8 @@ pub(super) struct Planned {
     owner: String,
     text: Arc<Numbered>,
     parameters: Vec<ScalarValue>,
+    /// The columns that clients were told: what comes is made to fit, be it in a parameter's type.
+    announced: SchemaRef,
 }
 
 /// A prepared statement.
@@ -38,7 +40,7 @@ pub(super) struct PreparedStatement {
     owner: String,
     text: Arc<Numbered>,
     pub(super) kind: StatementKind,
-    /// The columns of its result; none for an update.
+    /// The columns that clients get; one number for an update.
     pub(super) schema: SchemaRef,
     pub(super) parameters: SchemaRef,
     /// The rows of parameters bound last.
@@ -58,6 +60,14 @@ pub(super) struct Statements {
     prepared: Shelf<Arc<PreparedStatement>>,
     /// By query id; as many as the coordinator admits.
     running: Arc<Mutex<BTreeMap<String, Fetched>>>,
+}
+
+/// A ticket that was taken: its query runs.
+pub(super) struct Redeemed {
+    pub(super) running: Running,
+    pub(super) listed: Listed,
+    /// The columns that the client gets.
+    pub(super) schema: SchemaRef,
 }
 
 /// Takes a query off the list of running ones when its stream ends or is dropped.
@@ -94,8 +104,12 @@ impl Statements {
             owner: caller.token.clone(),
             text: Arc::new(text),
             kind: plan.kind,
-            schema: plan.schema,
-            parameters: plan.parameters,
+            schema: results::client_schema(
+                plan.kind,
+                &plan.schema,
+                !plan.parameters.fields().is_empty(),
+            ),
+            parameters: results::plain_schema(&plan.parameters),
             bound: Mutex::default(),
         })
     }
@@ -147,11 +161,17 @@ impl Statements {
             }
         };
         let text = Arc::clone(&statement.text);
-        Ok(self.tickets.put(Planned { owner: statement.owner.clone(), text, parameters }))
+        let announced = Arc::clone(&statement.schema);
+        Ok(self.tickets.put(Planned {
+            owner: statement.owner.clone(),
+            text,
+            parameters,
+            announced,
+        }))
     }
 
     /// Executes what the ticket stands for; a second time there is nothing to execute.
-    pub(super) async fn redeem(&self, caller: &Caller, ticket: &[u8]) -> Result<(Running, Listed)> {
+    pub(super) async fn redeem(&self, caller: &Caller, ticket: &[u8]) -> Result<Redeemed> {
         let (ticket, planned) = self.take_ticket(caller, ticket).ok_or_else(|| {
             Error::user(
                 "TICKET_NOT_FOUND",
@@ -160,11 +180,19 @@ impl Statements {
             .with_hint("Ask for the statement's FlightInfo again: a ticket works once.")
         })?;
         let running = self.start(caller, &planned.text, planned.parameters).await?;
+        let schema = planned.announced;
+        if schema.fields().len() != running.schema.fields().len() {
+            return Err(Error::user(
+                "STATEMENT_CHANGED",
+                "the statement has other columns than when it was prepared",
+            )
+            .with_hint("A table has changed since; prepare the statement again."));
+        }
         let fetched = Fetched { ticket, user: caller.user.clone() };
         let query_id = running.record.id.clone();
         self.running.lock().insert(query_id.clone(), fetched);
         let listed = Listed { running: Arc::clone(&self.running), query_id };
-        Ok((running, listed))
+        Ok(Redeemed { running, listed, schema })
     }
 
     /// Executes the statement for each row of parameters and returns the rows affected in all; -1 for
