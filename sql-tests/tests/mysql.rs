@@ -369,15 +369,36 @@ async fn failures_name_the_source_and_never_the_password() -> Result<()> {
     let error = nobody.connector.check().await.unwrap_err();
     assert_eq!((error.code.as_str(), error.retryable), ("SOURCE_UNAVAILABLE", true));
     assert!(since.elapsed() < Duration::from_secs(10));
-    let strict = source(&server, &[("tls", "require")])?;
-    let error = strict.connector.check().await.unwrap_err();
-    assert_eq!(error.code, "SOURCE_UNAVAILABLE");
     let hurried = source(&server, &[("statement_seconds_max", "1")])?;
     let slow = "CREATE OR REPLACE VIEW down.slow AS SELECT sleep(30) AS slept";
     server.execute(&[slow]).await?;
     let error = failure(hurried.rows("down", "slow", "SELECT * FROM t").await);
-    assert_eq!(error.code, "DEADLINE_EXCEEDED");
+    assert_eq!(error.code, "SOURCE_DEADLINE_EXCEEDED");
     wait_until_idle(&server, "down").await
+}
+
+#[tokio::test]
+async fn a_connection_is_protected_as_the_catalog_says() -> Result<()> {
+    let server = database(
+        "guarded",
+        &["CREATE VIEW guarded.t AS SELECT variable_value AS cipher
+            FROM information_schema.session_status WHERE variable_name = 'ssl_cipher'"],
+    )
+    .await?;
+    let certificate = server.certificate();
+    let encrypted: [&[(&str, &str)]; 3] =
+        [&[], &[("tls", "require")], &[("tls", "verify"), ("tls_ca", &certificate)]];
+    let sql = "SELECT cipher <> '' AS encrypted FROM t";
+    for extra in encrypted {
+        let rows = source(&server, extra)?.text("guarded", "t", sql).await?;
+        assert_lines(&rows, &["| true |"]);
+    }
+    let open = source(&server, &[("tls", "disable")])?;
+    assert_lines(&open.text("guarded", "t", sql).await?, &["| false |"]);
+    // Nobody vouches for the server's certificate.
+    let strict = source(&server, &[("tls", "verify")])?;
+    assert_eq!(strict.connector.check().await.unwrap_err().code, "SOURCE_UNAVAILABLE");
+    Ok(())
 }
 
 #[tokio::test]

@@ -173,9 +173,11 @@ impl Client {
             // Too many connections, of all or of this user; server shutting down.
             1040 | 1203 | 1226 | 1053 | 1129 | 1130 => self.unavailable(),
             // The statement ran longer than the session allows.
-            1969 | 3024 => Error::resources("DEADLINE_EXCEEDED", message)
+            1969 | 3024 => Error::source("SOURCE_DEADLINE_EXCEEDED", message)
                 .with_hint("Raise the catalog's property statement_seconds_max."),
-            _ => Error::source("SOURCE_READ_FAILED", message),
+            // No right to a table, a column, a routine.
+            1142 | 1143 | 1370 => Error::source("SOURCE_PERMISSION_DENIED", message),
+            _ => Error::source("SOURCE_QUERY_FAILED", message),
         }
         .caused_by(&error)
     }
@@ -195,7 +197,7 @@ impl Client {
     fn budget_exhausted(&self) -> Error {
         let Options { catalog, connections_max, .. } = &self.options;
         Error::resources(
-            "CONNECTIONS_EXHAUSTED",
+            "SOURCE_CONNECTIONS_EXHAUSTED",
             format!(
                 "all {connections_max} connections of catalog \"{catalog}\" were busy for {} s",
                 BUDGET_DEADLINE.as_secs()

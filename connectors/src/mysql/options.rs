@@ -16,6 +16,9 @@ const CONNECTIONS_MAX: usize = 8;
 /// How long one statement may run, streaming included, unless configured.
 const STATEMENT_SECONDS_MAX: u64 = 3600;
 
+/// The server ends a statement first, and says so; only then is it given up here.
+const STATEMENT_GRACE: Duration = Duration::from_secs(5);
+
 /// Rows up to the protocol's own limit are read.
 const PACKET_BYTES_MAX: usize = 1 << 30;
 
@@ -130,6 +133,11 @@ impl Options {
     /// Returns where the server is, for messages.
     pub(super) fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// Returns how long the answer to a statement is waited for.
+    pub(super) fn answer_deadline(&self) -> Duration {
+        self.statement_max + STATEMENT_GRACE
     }
 
     /// Returns the driver's options; they hold the password and must not be kept or printed.

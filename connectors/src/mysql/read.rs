@@ -69,7 +69,7 @@ impl Reader {
         // Dropped early, the session kills what runs on it.
         let mut session = self.client.session().await?;
         let connection = session.connection()?;
-        let deadline = self.client.options.statement_max;
+        let deadline = self.client.options.answer_deadline();
         let failed = |error| self.failed(error);
         let begin = async {
             connection.query_drop(BEGIN).await?;
@@ -88,7 +88,7 @@ impl Reader {
     }
 
     async fn send_count(&self, mut result: QueryResult<'_, '_, BinaryProtocol>) -> Result<()> {
-        let deadline = self.client.options.statement_max;
+        let deadline = self.client.options.answer_deadline();
         let counts = within(deadline, "counting rows", result.collect::<u64>()).await?;
         let counts = counts.map_err(|error| self.failed(error))?;
         for batch in counted(&self.scan.output_schema(), counts.iter().sum(), self.batch_size) {
@@ -98,7 +98,7 @@ impl Reader {
     }
 
     async fn send_rows(&self, mut result: QueryResult<'_, '_, BinaryProtocol>) -> Result<()> {
-        let deadline = self.client.options.statement_max;
+        let deadline = self.client.options.answer_deadline();
         let mut columns = Columns::new(self.scan.output_schema(), self.batch_size)?;
         loop {
             let fill = self.fill(&mut result, &mut columns);

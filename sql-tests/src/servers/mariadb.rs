@@ -21,6 +21,10 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 /// Whom the package made for the server.
 const SYSTEM_USER: &str = "mysql";
 
+/// The files of the server's own certificate.
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+
 /// Who the tests are; the password has what must be written with care.
 const USER: &str = "tester";
 const PASSWORD: &str = "it's \"s3cret\" `42`";
@@ -63,6 +67,14 @@ impl MariaDb {
             install.arg(format!("--user={SYSTEM_USER}"));
         }
         run(&mut install)?;
+        let certificate = folder.path().join(CERTIFICATE);
+        run(Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout"])
+            .arg(folder.path().join(KEY))
+            .arg("-out")
+            .arg(&certificate))?;
         let first = folder.path().join("first.sql");
         let password = PASSWORD.replace('\'', "''");
         fs::write(
@@ -73,6 +85,9 @@ impl MariaDb {
                  SET GLOBAL sql_select_limit = 3;\n"
             ),
         )?;
+        if as_user {
+            give_to(SYSTEM_USER, folder.path())?;
+        }
         let port = free_port()?;
         let process = serve(folder.path(), &rows, &first, port, as_user)?;
         let mut server = Self { process, port, folder };
@@ -83,6 +98,11 @@ impl MariaDb {
     /// Returns the port on the loopback.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Returns the file with the certificate by which the server proves that it is 127.0.0.1.
+    pub fn certificate(&self) -> String {
+        self.folder.path().join(CERTIFICATE).to_string_lossy().into_owned()
     }
 
     /// Returns the properties of a catalog of this server.
@@ -155,6 +175,8 @@ fn serve(folder: &Path, rows: &Path, first: &Path, port: u16, as_user: bool) -> 
         // What the connector must pin is something else here.
         .args(["--default-time-zone=-05:00", "--sql-mode=ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH"])
         .arg("--character-set-server=latin1")
+        .arg(format!("--ssl-cert={}", folder.join(CERTIFICATE).display()))
+        .arg(format!("--ssl-key={}", folder.join(KEY).display()))
         .stdout(log.try_clone()?)
         .stderr(log);
     if as_user {
