@@ -135,6 +135,9 @@ async fn dates_that_no_calendar_has_follow_the_policy() -> Result<()> {
     let error = failure(strict.rows("zero", "t", "SELECT * FROM t").await);
     assert_eq!(error.code, "SOURCE_VALUE_MISMATCH");
     assert!(error.message.contains("\"d\"") && error.message.contains("zero.t"), "{error}");
+    // The server's IS NULL would find the zero date of a column that is NOT NULL.
+    let nothing = strict.text("zero", "t", "SELECT count(*) FROM t WHERE d IS NULL").await?;
+    assert_lines(&nothing, &["| 0 |"]);
     strict.rows("zero", "t", "SELECT d FROM t WHERE id = 3").await.map(drop)
 }
 

@@ -88,6 +88,24 @@ async fn a_value_that_breaks_its_declaration_is_an_error_or_null() -> Result<()>
 }
 
 #[tokio::test]
+async fn a_key_that_is_not_the_rowid_is_checked_again() -> Result<()> {
+    let file = File::with(
+        "CREATE TABLE rowid (k INTEGER PRIMARY KEY);
+         CREATE TABLE descending (k INTEGER PRIMARY KEY DESC);
+         INSERT INTO descending VALUES (1), ('two'), (3);
+         CREATE TABLE no_rowid (k INTEGER PRIMARY KEY) WITHOUT ROWID;",
+    )?;
+    let lenient = file.source(&[("mismatch", "null")])?;
+    let sql = "SELECT * FROM t WHERE k > 0";
+    assert!(!lenient.explain("main", "rowid", sql).await?.contains("FilterExec"));
+    for table in ["descending", "no_rowid"] {
+        assert!(lenient.explain("main", table, sql).await?.contains("FilterExec"), "{table}");
+    }
+    assert_eq!(lenient.check_filters("main", "descending", &["k > 0".to_owned()]).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn filters_are_the_same_there_and_here() -> Result<()> {
     let columns = [
         ("UTF-8", "TEXT", ""),

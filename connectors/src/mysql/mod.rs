@@ -142,13 +142,11 @@ impl MySqlSource {
 #[async_trait]
 impl RowSource for MySqlSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
-        let zero_dates = self.client.options.zero_dates;
-        let rule = |column: &_, test: negotiate::Test<'_>| pushdown::rule(zero_dates, column, test);
         match offer {
             Pushdown::Filter(predicate) => {
-                negotiate::filter(&pushdown::MySql, scan, predicate, &rule)
+                negotiate::filter(&pushdown::MySql, scan, predicate, &pushdown::rule)
             }
-            Pushdown::Limit(_rows) => negotiate::limit(scan, &rule),
+            Pushdown::Limit(_rows) => negotiate::limit(scan, &pushdown::rule),
         }
     }
 

@@ -55,16 +55,15 @@ pub(super) fn columns(
 struct Shape {
     view: bool,
     strict: bool,
-    without_rowid: bool,
 }
 
 fn shape(connection: &Connection, table: &str) -> rusqlite::Result<Option<Shape>> {
     connection
         .query_row(
-            "SELECT type = 'view', strict, wr FROM pragma_table_list \
+            "SELECT type = 'view', strict FROM pragma_table_list \
              WHERE schema = 'main' AND name = ?1 COLLATE BINARY",
             [table],
-            |row| Ok(Shape { view: row.get(0)?, strict: row.get(1)?, without_rowid: row.get(2)? }),
+            |row| Ok(Shape { view: row.get(0)?, strict: row.get(1)? }),
         )
         .optional()
 }
@@ -77,7 +76,8 @@ fn describe(
 ) -> rusqlite::Result<Vec<RemoteColumn>> {
     let mut statement = connection.prepare(
         "SELECT name, type, \"notnull\", pk, \
-         (SELECT count(*) FROM pragma_table_xinfo(?1, 'main') WHERE pk > 0) \
+         (SELECT count(*) FROM pragma_table_xinfo(?1, 'main') WHERE pk > 0), \
+         (SELECT count(*) FROM pragma_index_list(?1, 'main') WHERE origin = 'pk') \
          FROM pragma_table_xinfo(?1, 'main') WHERE hidden <> ?2 ORDER BY cid",
     )?;
     let mut rows = statement.query((table, HIDDEN))?;
@@ -85,9 +85,11 @@ fn describe(
     while let Some(row) = rows.next()? {
         let (name, declared): (String, String) = (row.get(0)?, row.get(1)?);
         let (not_null, in_key, n_keys): (bool, bool, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
+        // A key that is the rowid needs no index; INTEGER PRIMARY KEY DESC is none and has one.
+        let n_key_indexes: i64 = row.get(5)?;
         let rowid = in_key
             && n_keys == 1
-            && !shape.without_rowid
+            && n_key_indexes == 0
             && !shape.view
             && declared.eq_ignore_ascii_case("INTEGER");
         let promise = promised(&declared);
