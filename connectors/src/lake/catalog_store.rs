@@ -38,6 +38,10 @@ impl Paths {
         replaced(location, &self.seen, &self.real)
     }
 
+    fn prefix_to_real(&self, prefix: Option<&Path>) -> Path {
+        prefix.map_or_else(|| self.real.clone(), |prefix| self.to_real(prefix))
+    }
+
     fn to_seen(&self, location: &Path) -> Path {
         replaced(location, &self.real, &self.seen)
     }
@@ -112,7 +116,7 @@ impl ObjectStore for CatalogStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let real = self.paths.to_real(prefix.unwrap_or(&Path::default()));
+        let real = self.paths.prefix_to_real(prefix);
         let paths = self.paths.clone();
         self.inner.list(Some(&real)).map_ok(move |meta| paths.meta_to_seen(meta)).boxed()
     }
@@ -122,7 +126,7 @@ impl ObjectStore for CatalogStore {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let real = self.paths.to_real(prefix.unwrap_or(&Path::default()));
+        let real = self.paths.prefix_to_real(prefix);
         let offset = self.paths.to_real(offset);
         let paths = self.paths.clone();
         self.inner
@@ -132,7 +136,7 @@ impl ObjectStore for CatalogStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let real = self.paths.to_real(prefix.unwrap_or(&Path::default()));
+        let real = self.paths.prefix_to_real(prefix);
         let listed = self.inner.list_with_delimiter(Some(&real)).await?;
         Ok(ListResult {
             common_prefixes: listed.common_prefixes.iter().map(|p| self.paths.to_seen(p)).collect(),
