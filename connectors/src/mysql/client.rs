@@ -170,8 +170,10 @@ impl Client {
                 ),
             )
             .with_hint("Check the catalog's properties user and password."),
-            // Too many connections, of all or of this user; server shutting down.
-            1040 | 1203 | 1226 | 1053 | 1129 | 1130 => self.unavailable(),
+            // Too many connections, of all or of this user.
+            1040 | 1203 | 1226 => Error::resources("SOURCE_CONNECTIONS_EXHAUSTED", message),
+            // The server is shutting down, or refuses this host.
+            1053 | 1129 | 1130 => self.unavailable(),
             // The statement ran longer than the session allows.
             1969 | 3024 => Error::source("SOURCE_DEADLINE_EXCEEDED", message)
                 .with_hint("Raise the catalog's property statement_seconds_max."),
@@ -197,7 +199,7 @@ impl Client {
     fn budget_exhausted(&self) -> Error {
         let Options { catalog, connections_max, .. } = &self.options;
         Error::resources(
-            "SOURCE_CONNECTIONS_EXHAUSTED",
+            "CONNECTIONS_EXHAUSTED",
             format!(
                 "all {connections_max} connections of catalog \"{catalog}\" were busy for {} s",
                 BUDGET_DEADLINE.as_secs()
