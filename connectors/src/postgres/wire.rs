@@ -167,11 +167,10 @@ fn numeric(modifier: i32) -> Option<Wire> {
     let scale = ((modifier & 0x7FF) ^ 0x400) - 0x400;
     let digits = if scale < 0 { precision - scale } else { precision.max(scale) };
     let (precision, scale) = (u8::try_from(digits).ok()?, i8::try_from(scale.max(0)).ok()?);
-    match digits {
-        ..=DECIMAL128_DIGITS_MAX => Some(Wire::Decimal128 { precision, scale }),
-        ..=DECIMAL256_DIGITS_MAX => Some(Wire::Decimal256 { precision, scale }),
-        _ => None,
+    if digits <= DECIMAL128_DIGITS_MAX {
+        return Some(Wire::Decimal128 { precision, scale });
     }
+    (digits <= DECIMAL256_DIGITS_MAX).then_some(Wire::Decimal256 { precision, scale })
 }
 
 /// Why bytes are no value of the column.
