@@ -35,12 +35,13 @@ pub enum Answer {
 }
 
 impl Client {
-    /// Connects to a coordinator, as in `http://127.0.0.1:8815`.
+    /// Connects to a coordinator, as in `grpc://127.0.0.1:8815`.
     ///
     /// # Errors
     /// `User` when the address cannot be read, `Resources` when nobody answers there.
     pub async fn connect(url: &str) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| {
+        let http = url.replacen("grpc+tls://", "https://", 1).replacen("grpc://", "http://", 1);
+        let endpoint = Endpoint::from_shared(http).map_err(|error| {
             Error::user("INVALID_ADDRESS", format!("\"{url}\" is not the address of a server"))
                 .caused_by(&error)
         })?;

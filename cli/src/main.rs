@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use meshwork::demo::{self, DemoArgs};
 use meshwork::node::{self, CoordinatorArgs, StandaloneArgs, WorkerArgs};
 use meshwork::shell::{self, SqlArgs};
 
@@ -22,6 +23,8 @@ enum What {
     Coordinator(CoordinatorArgs),
     /// Runs tasks for a coordinator.
     Worker(WorkerArgs),
+    /// Lays out sample sources, runs three queries over them, and stays up.
+    Demo(DemoArgs),
     /// Asks a server, from a prompt or from the command line.
     Sql(SqlArgs),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
             What::Standalone(args) => node::standalone(args).await,
             What::Coordinator(args) => node::coordinator(args).await,
             What::Worker(args) => node::worker(args).await,
+            What::Demo(args) => demo::run(args).await,
             What::Sql(args) => shell::run(args).await,
         }
     });

@@ -10,6 +10,7 @@ use datafusion::common::TableReference;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::sql::sqlparser::ast::ObjectName;
 use meshwork_engine::catalog::{CatalogDefinition, catalog_not_found};
@@ -232,6 +233,8 @@ async fn fill_table(context: &QueryContext<'_>, name: &TableName, query: Planned
     };
     let rows = query.state.create_physical_plan(&query.plan).await?;
     let rows = as_columns(rows, &target.schema())?;
+    // A sink reads one partition; for INSERT the planner sees to that.
+    let rows = Arc::new(CoalescePartitionsExec::new(rows));
     let insert = target.insert_into(&query.state, rows, InsertOp::Append).await?;
     count_of(insert, &query.state).await
 }

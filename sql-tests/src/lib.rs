@@ -2,6 +2,7 @@
 //! oracle to compare with, and the runner of `.slt` cases. Nothing here is a mock.
 //!
 //! ```text
+//! cluster    `meshwork` processes: standalone, or a coordinator and workers
 //! servers    PostgreSQL, MariaDB: the programs that users run, in scratch folders
 //! source     one connector, asked directly
 //! fixtures   small tables as Parquet files, from readable text
@@ -11,6 +12,7 @@
 //! tpch       the 22 queries and where their tables lie
 //! ```
 
+pub mod cluster;
 pub mod compare;
 pub mod fixtures;
 pub mod oracle;

@@ -6,6 +6,8 @@ use anyhow::Result;
 use arrow::array::RecordBatch;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 
+const DECIMAL_LITERALS: &str = "datafusion.sql_parser.parse_float_as_decimal";
+
 /// Plain DataFusion with tables by name.
 pub struct Oracle {
     context: SessionContext,
@@ -23,7 +25,9 @@ impl Oracle {
     /// # Errors
     /// When a folder cannot be read.
     pub async fn over(schema_folder: &Path) -> Result<Self> {
-        let context = SessionContext::new_with_config(SessionConfig::new());
+        // Meshwork reads 0.1 as a decimal, as the SQL standard does; so does its oracle.
+        let config = SessionConfig::new().set_bool(DECIMAL_LITERALS, true);
+        let context = SessionContext::new_with_config(config);
         for entry in std::fs::read_dir(schema_folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

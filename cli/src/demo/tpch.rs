@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use meshwork_connectors::tpch::generate::Part;
-pub use meshwork_connectors::tpch::generate::Table;
+pub use meshwork_connectors::tpch::generate::{Part, Table};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;

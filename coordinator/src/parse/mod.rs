@@ -6,8 +6,13 @@
 mod grammar;
 mod versions;
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::parser::{DFParserBuilder, Statement as DataFusionStatement};
-use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{
+    ObjectName, Query, SetExpr, SetOperator, SetQuantifier, Statement as SqlStatement, Visit,
+    Visitor,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
@@ -172,13 +177,42 @@ fn refuse_unsupported(statement: &DataFusionStatement) -> Result<()> {
     };
     // Of sqlparser's many statements these two are run; the others are named in the error.
     match inner.as_ref() {
-        SqlStatement::Query(_) | SqlStatement::Insert(_) => Ok(()),
+        SqlStatement::Query(_) | SqlStatement::Insert(_) => refuse_multisets(inner),
         other => {
             let text = other.to_string();
             let head = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
             Err(Error::not_supported(format!("the statement {head}")))
         }
     }
+}
+
+/// Refuses `INTERSECT ALL` and `EXCEPT ALL`: DataFusion plans them as semi-joins, which count wrongly.
+fn refuse_multisets(statement: &SqlStatement) -> Result<()> {
+    match statement.visit(&mut Multisets) {
+        ControlFlow::Break(operator) => Err(Error::not_supported(format!("{operator} ALL"))
+            .with_hint("Count the rows of each side with GROUP BY and compare the counts.")),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Stops at the first set operation that counts rows, in any subquery.
+struct Multisets;
+
+impl Visitor for Multisets {
+    type Break = SetOperator;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SetOperator> {
+        multiset_in(&query.body).map_or(ControlFlow::Continue(()), ControlFlow::Break)
+    }
+}
+
+/// Returns the operator of the first set operation in the body that counts rows and is not `UNION`.
+fn multiset_in(body: &SetExpr) -> Option<SetOperator> {
+    let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return None };
+    if *op != SetOperator::Union && *set_quantifier == SetQuantifier::All {
+        return Some(*op);
+    }
+    multiset_in(left).or_else(|| multiset_in(right))
 }
 
 /// Returns the error of DataFusion's parser with its position taken out of the text.

@@ -1,0 +1,227 @@
+//! Clusters of real processes of the binary `meshwork`, on free ports, with scratch folders of their own.
+//!
+//! A process says on its standard output where it listens; nothing is guessed and nothing waits by the
+//! clock. Dropping a cluster kills its processes. Their logs are shown when a start fails.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use meshwork::client::Client;
+use meshwork_engine::environment;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// A process that has not said where it listens after this time never will.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long workers may take to be seen by the coordinator.
+const JOIN_DEADLINE: Duration = Duration::from_secs(30);
+const JOIN_POLL: Duration = Duration::from_millis(50);
+
+/// How a cluster is made up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `meshwork standalone`.
+    Standalone,
+    /// `meshwork coordinator` and so many `meshwork worker`.
+    Workers(usize),
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    url: String,
+    coordinator: Node,
+    workers: Vec<Node>,
+    _home: TempDir,
+}
+
+impl Cluster {
+    /// Starts a cluster whose catalogs are the given ones: a name and the text of its `etc/catalog` file.
+    ///
+    /// # Errors
+    /// When a process does not start, or a worker is not seen in time; with the process's log.
+    pub async fn start(shape: Shape, catalogs: &[(&str, String)]) -> Result<Self> {
+        let home = tempfile::tempdir()?;
+        let folder = home.path().join("etc").join("catalog");
+        fs::create_dir_all(&folder)?;
+        for (name, text) in catalogs {
+            fs::write(folder.join(format!("{name}.toml")), text)?;
+        }
+        match shape {
+            Shape::Standalone => {
+                let mut node = Node::start(home.path(), "standalone", &durable(&["--listen"]))?;
+                let url = node.says("meshwork is ready: ").await?;
+                Ok(Self { url, coordinator: node, workers: Vec::new(), _home: home })
+            }
+            Shape::Workers(n_workers) => Self::start_workers(home, n_workers).await,
+        }
+    }
+
+    async fn start_workers(home: TempDir, n_workers: usize) -> Result<Self> {
+        let arguments = durable(&["--listen", "--internal"]);
+        let mut coordinator = Node::start(home.path(), "coordinator", &arguments)?;
+        let url = coordinator.says("meshwork is ready: ").await?;
+        let join = coordinator.says("workers join at: ").await?;
+        let mut workers = Vec::new();
+        for _ in 0..n_workers {
+            let arguments = ["--coordinator", &join, "--listen", ANY_PORT].map(str::to_owned);
+            workers.push(Node::start(home.path(), "worker", &arguments)?);
+        }
+        let cluster = Self { url, coordinator, workers, _home: home };
+        cluster.wait_for_workers(n_workers).await?;
+        Ok(cluster)
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// When the coordinator does not answer.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.url).await?)
+    }
+
+    /// The worker processes, in the order of their start.
+    pub fn workers(&mut self) -> &mut [Node] {
+        &mut self.workers
+    }
+
+    /// The coordinator's process.
+    pub fn coordinator(&mut self) -> &mut Node {
+        &mut self.coordinator
+    }
+
+    /// Waits until the coordinator plans with so many workers.
+    async fn wait_for_workers(&self, n_workers: usize) -> Result<()> {
+        let mut client = self.client().await?;
+        let joined = async {
+            loop {
+                let n_seen = n_rows(
+                    &client
+                        .query("SELECT node_id FROM system.runtime.nodes WHERE NOT coordinator AND state = 'active'")
+                        .await?,
+                );
+                if n_seen >= n_workers {
+                    return Ok::<_, anyhow::Error>(());
+                }
+                tokio::time::sleep(JOIN_POLL).await;
+            }
+        };
+        let waited = environment::within(JOIN_DEADLINE, "the cluster's start", joined).await;
+        match waited {
+            Ok(outcome) => outcome,
+            Err(late) => bail!("{late}\n{}", self.logs()),
+        }
+    }
+
+    /// The logs of all processes.
+    pub fn logs(&self) -> String {
+        let nodes = std::iter::once(&self.coordinator).chain(&self.workers);
+        nodes.map(|node| format!("== {}\n{}", node.log.display(), node.log_text())).collect()
+    }
+}
+
+/// The loopback interface, and a port that the system chooses.
+const ANY_PORT: &str = "127.0.0.1:0";
+
+fn durable(doors: &[&str]) -> Vec<String> {
+    let fixed = ["--etc", "etc", "--root", "root"].map(str::to_owned);
+    let doors = doors.iter().flat_map(|door| [(*door).to_owned(), ANY_PORT.to_owned()]);
+    fixed.into_iter().chain(doors).collect()
+}
+
+fn n_rows(batches: &[arrow::array::RecordBatch]) -> usize {
+    batches.iter().map(arrow::array::RecordBatch::num_rows).sum()
+}
+
+/// One process of the cluster.
+#[derive(Debug)]
+pub struct Node {
+    process: Child,
+    said: Lines<BufReader<ChildStdout>>,
+    log: PathBuf,
+}
+
+impl Node {
+    /// Starts `meshwork <command> <arguments>` in `home`.
+    fn start(home: &Path, command: &str, arguments: &[String]) -> Result<Self> {
+        let n_logs = fs::read_dir(home)?.count();
+        let log = home.join(format!("{command}-{n_logs}.log"));
+        let program = program()?;
+        let mut process = Command::new(&program)
+            .arg(command)
+            .args(arguments)
+            .current_dir(home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let said = process.stdout.take().context("standard output is piped")?;
+        Ok(Self { process, said: BufReader::new(said).lines(), log })
+    }
+
+    /// The process id.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn id(&self) -> Result<u32> {
+        self.process.id().context("the process has ended")
+    }
+
+    /// Kills the process, as a machine that loses power would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) -> Result<()> {
+        Ok(self.process.kill().await?)
+    }
+
+    /// Waits for the line that begins with `prefix` and returns the rest of it.
+    async fn says(&mut self, prefix: &str) -> Result<String> {
+        let waiting = async {
+            while let Some(line) = self.said.next_line().await? {
+                if let Some(rest) = line.strip_prefix(prefix) {
+                    return Ok(Some(rest.trim().to_owned()));
+                }
+            }
+            Ok::<_, std::io::Error>(None)
+        };
+        let outcome = environment::within(START_DEADLINE, "a node's start", waiting).await;
+        match outcome {
+            Ok(Ok(Some(rest))) => Ok(rest),
+            Ok(Ok(None)) => bail!("a node ended before it said \"{prefix}\":\n{}", self.log_text()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(late) => bail!("{late}:\n{}", self.log_text()),
+        }
+    }
+
+    fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_else(|error| error.to_string())
+    }
+}
+
+/// Returns the binary that lies beside this test or benchmark: built by the same cargo command.
+fn program() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let folder = here.parent().context("a program lies in a folder")?;
+    let folder = match folder.ends_with("deps") {
+        true => folder.parent().context("deps lies in a folder")?,
+        false => folder,
+    };
+    let program = folder.join(format!("meshwork{}", std::env::consts::EXE_SUFFIX));
+    if !program.exists() {
+        bail!("{} is not there; build it: cargo build --workspace --bins", program.display());
+    }
+    Ok(program)
+}
