@@ -9,6 +9,7 @@
 //! oracle     plain DataFusion over the same files
 //! compare    two results as multisets of rows
 //! slt        `.slt` cases through the real Flight SQL door
+//! spread     TPC-H over lake, PostgreSQL, MariaDB and REST
 //! tpch       the 22 queries and where their tables lie
 //! ```
 
@@ -19,4 +20,5 @@ pub mod oracle;
 pub mod servers;
 pub mod slt;
 pub mod source;
+pub mod spread;
 pub mod tpch;

@@ -1,5 +1,5 @@
 //! TPC-H: the 22 queries on one process and on a cluster answer what plain DataFusion answers over the same
-//! files.
+//! files, and tables spread over four kinds of sources answer what the files answer.
 //!
 //! `MESHWORK_TEST_TPCH_SCALE=0.1` makes the tables larger than the usual 0.01.
 
@@ -10,6 +10,7 @@ use meshwork::client::Client;
 use meshwork::demo::tpch::Extent;
 use meshwork_sql_tests::cluster::{Cluster, Shape};
 use meshwork_sql_tests::oracle::Oracle;
+use meshwork_sql_tests::spread::{Spread, relocate};
 use meshwork_sql_tests::{compare, tpch};
 
 /// Files of each large table: more than workers, so that every worker has some.
@@ -30,6 +31,15 @@ async fn two_workers_answer_what_datafusion_answers() -> Result<()> {
     // One partition a task: where the distributed runtime, left alone, answers q11 and q15 wrongly.
     let narrow = ["USE lake.tpch", "SET SESSION target_partitions = 1"];
     bench.compare(&cluster, &narrow, str::to_owned).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_spread_over_sources_answer_the_same() -> Result<()> {
+    let bench = Bench::new().await?;
+    let spread = Spread::start(scale()?).await?;
+    let catalogs: Vec<_> = bench.catalogs().into_iter().chain(spread.catalogs()).collect();
+    let cluster = Cluster::start(Shape::Workers(2), &catalogs).await?;
+    bench.compare(&cluster, &[], relocate).await
 }
 
 fn scale() -> Result<f64> {
