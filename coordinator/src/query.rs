@@ -345,7 +345,7 @@ impl Coordinator {
         record: &QueryRecord,
     ) -> Result<SendableRecordBatchStream> {
         let first = self.fragment(&planned, &context.snapshot, &context.scope).await?;
-        let stages = fragment::stages(&first.plan);
+        let stages = fragment::stages(first.plan());
         record.running(stages.len(), stages.iter().map(|stage| stage.n_tasks).sum());
         let options = RunOptions {
             deadline: Some(Duration::from_secs(context.snapshot.query_timeout_s())),
@@ -381,7 +381,7 @@ impl Coordinator {
         let builder = SessionStateBuilder::new_from_existing(planned.state.clone());
         let state = distribution.configure(builder, scope.settings())?.build();
         let plan = state.create_physical_plan(&planned.plan).await?;
-        Ok(schedule::Planned { plan, task_ctx: state.task_ctx() })
+        schedule::Planned::new(plan, state.task_ctx())
     }
 }
 
@@ -464,10 +464,11 @@ impl QueryContext<'_> {
         let coordinator = self.coordinator;
         let made = coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
         if mode == ExplainMode::Analyze {
-            let rows = results::count_rows(Arc::clone(&made.plan), made.task_ctx).await?;
-            return explain::analyzed(made.plan, rows).await;
+            let plan = Arc::clone(made.plan());
+            let rows = results::count_rows(Arc::clone(&plan), Arc::clone(made.task_ctx())).await?;
+            return explain::analyzed(plan, rows).await;
         }
-        explain::explained(mode, &optimized, &made.plan)
+        explain::explained(mode, &optimized, made.plan())
     }
 }
 

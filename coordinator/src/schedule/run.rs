@@ -65,6 +65,11 @@ impl Planned {
     pub fn plan(&self) -> &Arc<dyn ExecutionPlan> {
         &self.plan
     }
+
+    /// The session's settings and runtime.
+    pub fn task_ctx(&self) -> &Arc<TaskContext> {
+        &self.task_ctx
+    }
 }
 
 /// Why a query is planned again.
