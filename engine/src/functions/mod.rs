@@ -7,13 +7,12 @@
 //! ```text
 //! a + 1            type_coercion          CAST(a AS Int64) + 1
 //!                  check_overflow         checked_add(CAST(a AS Int64), 1)      overflow.rs, arithmetic.rs
-//! sum(a)           by name in registry    our sum, exact in 128 bits            sum.rs, accumulate.rs
+//! sum(a)           by name in registry    our sum, exact in 128 bits            sum/
 //! ```
 //!
 //! Division and modulo by zero, `abs` and `CAST` are errors in DataFusion already; the tests hold it to that.
 //! Not covered: arithmetic in arguments of table functions, which DataFusion folds before any rule runs.
 
-mod accumulate;
 mod arithmetic;
 mod overflow;
 mod sum;

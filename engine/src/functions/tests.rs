@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::common::{DataFusionError, ParamValues, ScalarValue, TableReference};
+use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::{collect, displayable};
@@ -327,6 +327,67 @@ async fn the_error_says_what_overflowed_and_no_values() {
     assert_eq!(error.message, "sum overflowed type DECIMAL(38, 0)");
 }
 
+/// Prints what exactness costs: the best of several runs, over DataFusion's.
+#[tokio::test]
+#[ignore = "measures; run with --release -- --ignored --nocapture"]
+async fn exactness_costs_little() {
+    const ROWS: i64 = 6_000_000;
+    const RUNS: usize = 9;
+    let batches: Vec<_> = (0..ROWS / 8192)
+        .map(|i| {
+            let rows = || (i * 8192..(i + 1) * 8192).map(|n| n * 2_654_435_761 % 1_500_007);
+            let decimals = Decimal128Array::from_iter_values(rows().map(i128::from));
+            batch(vec![
+                ("few", Arc::new(Int64Array::from_iter_values(rows().map(|n| n % 10)))),
+                ("many", Arc::new(Int64Array::from_iter_values(rows()))),
+                ("x", Arc::new(Int64Array::from_iter_values(rows().map(|n| n % 1000)))),
+                ("n", Arc::new(Int64Array::from_iter(rows().map(|n| (n % 3 > 0).then_some(n))))),
+                ("d", Arc::new(decimals.with_precision_and_scale(12, 2).unwrap())),
+            ])
+        })
+        .collect();
+    for n_partitions in [1, 2] {
+        let config = SessionConfig::new().with_target_partitions(n_partitions);
+        let builder = || {
+            let builder = SessionStateBuilder::new().with_config(config.clone());
+            builder.with_default_features()
+        };
+        let sessions = [builder().build(), register(builder()).build()].map(|state| {
+            let context = SessionContext::new_with_state(state);
+            let parts = batches.chunks(batches.len().div_ceil(n_partitions));
+            let table = MemTable::try_new(batches[0].schema(), parts.map(Into::into).collect());
+            let schema = context.state().schema_for_ref("rows").unwrap();
+            schema.register_table("rows".to_owned(), Arc::new(table.unwrap())).unwrap();
+            context
+        });
+        for sql in [
+            "SELECT sum(x) FROM rows",
+            "SELECT sum(n) FROM rows",
+            "SELECT sum(d) FROM rows",
+            "SELECT few, sum(x) FROM rows GROUP BY few",
+            "SELECT few, sum(n) FROM rows GROUP BY few",
+            "SELECT few, sum(d) FROM rows GROUP BY few",
+            "SELECT many, sum(x) FROM rows GROUP BY many",
+            "SELECT many, sum(d) FROM rows GROUP BY many",
+            "SELECT max(x + few) FROM rows",
+            "SELECT max(x * few) FROM rows",
+            "SELECT few, sum(x * 2 + 1) FROM rows GROUP BY few",
+        ] {
+            let mut best = [f64::MAX; 2];
+            for _ in 0..RUNS {
+                for (session, best) in sessions.iter().zip(&mut best) {
+                    let started = crate::environment::instant();
+                    run(session, sql).await.unwrap();
+                    *best = best.min(started.elapsed().as_secs_f64());
+                }
+            }
+            let [theirs, ours] = best.map(|seconds| seconds * 1e3);
+            let ratio = ours / theirs;
+            println!("{n_partitions} partitions: {ratio:.2} = {ours:.1} / {theirs:.1} ms: {sql}");
+        }
+    }
+}
+
 fn ours() -> SessionContext {
     context(register)
 }
@@ -465,8 +526,7 @@ fn register_rows(context: &SessionContext, rows: &[(i64, Option<i64>)]) {
         })
         .collect();
     let table = MemTable::try_new(schema, partitions).unwrap();
-    let name = TableReference::bare("rows");
-    let schema = context.state().schema_for_ref(name).unwrap();
+    let schema = context.state().schema_for_ref("rows").unwrap();
     schema.register_table("rows".to_owned(), Arc::new(table)).unwrap();
 }
 

@@ -4,12 +4,16 @@
 //! depends on its value alone, never on the order of rows or on how they were spread over workers. Floats,
 //! intervals and 256-bit decimals are summed by DataFusion.
 
+mod accumulate;
+mod exact;
+mod groups;
+
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type,
-    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
-    Field, FieldRef, Int64Type, TimeUnit, UInt64Type,
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Field, FieldRef,
+    Int64Type, TimeUnit, UInt64Type,
 };
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::sum::Sum;
@@ -20,7 +24,9 @@ use datafusion::logical_expr::{
     Signature, StatisticsArgs,
 };
 
-use super::accumulate::{DistinctSum, GroupSums, RunningSum, Target};
+use accumulate::{DistinctSum, RunningSum};
+use exact::Target;
+use groups::GroupSums;
 
 /// The aggregate `sum`.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
@@ -138,19 +144,5 @@ impl AggregateUDFImpl for ExactSum {
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
         self.inner.set_monotonicity(data_type)
-    }
-}
-
-impl Target {
-    /// Returns the type of a partial sum.
-    pub(super) fn state_type(&self) -> DataType {
-        // Types without digits behind the point have scale zero.
-        let scale = match self.data_type() {
-            DataType::Decimal32(_, scale)
-            | DataType::Decimal64(_, scale)
-            | DataType::Decimal128(_, scale) => *scale,
-            _ => 0,
-        };
-        DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale)
     }
 }
