@@ -63,6 +63,15 @@ impl Planner<'_> {
         self.plan_at(statement, versions, self.session, 0).await
     }
 
+    /// Returns the plan of a definition, whose only name is of a table that is not there yet.
+    pub(crate) async fn plan_definition(
+        &self,
+        statement: &DataFusionStatement,
+    ) -> Result<LogicalPlan> {
+        let state = self.state(self.session, BTreeMap::new())?;
+        Ok(state.statement_to_plan(statement.clone()).await?)
+    }
+
     async fn plan_at(
         &self,
         statement: &DataFusionStatement,

@@ -275,9 +275,8 @@ async fn columns_of_definition(
     context: &QueryContext<'_>,
     columns: &datafusion::sql::parser::Statement,
 ) -> Result<SchemaRef> {
-    let planned = context.plan(columns, &TableVersions::default()).await?;
     // Only this plan can come of a bare list of columns.
-    match planned.plan {
+    match context.planner().plan_definition(columns).await? {
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)) => {
             Ok(stored_columns(table.input.schema().inner()))
         }
