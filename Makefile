@@ -18,6 +18,7 @@ test:
 
 # Nightly size: every case with 1, 2, 3, 7 tasks and 1, 2, 8 partitions; TPC-H at scale factor 0.1.
 test-matrix:
+	cargo build --workspace --bins
 	MESHWORK_TEST_MATRIX=1 MESHWORK_TEST_TPCH_SCALE=0.1 cargo test --workspace --test slt --test tpch
 
 # TPC-H SF1, interleaved: plain DataFusion, standalone, coordinator and two workers.

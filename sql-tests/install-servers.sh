@@ -1,18 +1,11 @@
 #!/usr/bin/env bash
-# Makes sure that the servers which the tests start are there: PostgreSQL and MariaDB from Debian, and an S3
-# server that is built from s3-server/. Installs only what is missing and starts nothing: the tests run
-# their own instances on free ports, in scratch folders. May be run again at any time.
+# Makes sure that the servers which the tests start are there: PostgreSQL and MariaDB from Debian.
+# Installs only what is missing and starts nothing: the tests run their own instances on free ports, in
+# scratch folders. May be run again at any time.
 set -euo pipefail
 
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
 has_mariadb() { command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ]; }
-
-# The S3 server is ours to build; cargo does nothing when it is up to date.
-build_s3() {
-  CARGO_TARGET_DIR=${XDG_CACHE_HOME:-$HOME/.cache}/meshwork/s3-server \
-    cargo build --quiet --locked --manifest-path "$(dirname "$0")/s3-server/Cargo.toml"
-}
-build_s3
 
 missing=()
 has_postgres || missing+=(postgresql)

@@ -4,11 +4,9 @@
 
 mod mariadb;
 mod postgres;
-mod s3;
 
 pub use mariadb::MariaDb;
 pub use postgres::{Postgres, Session};
-pub use s3::{ACCESS_KEY, S3, SECRET_KEY};
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
