@@ -379,3 +379,45 @@ async fn compare(store: &mut Store, update: u64, filter: &str, seed: u64) {
     let n_rows = store.rows_at(2 * update, &less.replace("a, b NULLS", "b NULLS")).await.len();
     assert_eq!(n_rows, expected.len(), "seed {seed}, update {update}, {filter}");
 }
+
+/// The bucket has to be there: `MESHWORK_S3_ENDPOINT=http://127.0.0.1:9000 MESHWORK_S3_BUCKET=test`, keys `test` / `test-secret`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an S3-compatible server with conditional puts"]
+async fn writers_on_s3_make_one_sequence() {
+    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    let endpoint = variable("MESHWORK_S3_ENDPOINT");
+    let prefix = StdRng::from_os_rng().random::<u64>();
+    let location = format!("s3://{}/{prefix:x}/db", variable("MESHWORK_S3_BUCKET"));
+    let catalogs = || {
+        let catalogs = Catalogs::new();
+        let properties = [
+            ("location", location.as_str()),
+            ("endpoint", endpoint.as_str()),
+            ("allow_http", "true"),
+            ("access_key_id", "test"),
+            ("secret_access_key", "test-secret"),
+        ];
+        catalogs.define("s", "store", &properties);
+        Store { _directory: tempfile::tempdir().unwrap(), catalogs }
+    };
+    let first = catalogs();
+    first.create_clicks().await;
+    // Each writer has a catalog of its own, as another coordinator would.
+    let writers = (0..4).map(|writer| {
+        let store = catalogs();
+        async move {
+            for n in 1..=10 {
+                store
+                    .run(&format!("INSERT INTO s.ads.clicks VALUES ({n}, 'w{writer}', 1, 'l{n}')"))
+                    .await;
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    let rows = first.rows("SELECT site, n, label FROM s.ads.clicks ORDER BY site").await;
+    assert_eq!(rows, ["w0|55|l10", "w1|55|l10", "w2|55|l10", "w3|55|l10"]);
+    let scope = QueryScope::new(QuerySettings::default());
+    let connector = first.catalogs.connector("s");
+    connector.table("ads", "clicks", ReadVersion::Committed, &scope).await.unwrap();
+    assert_eq!(scope.versions().into_values().collect::<Vec<_>>(), ["40"]);
+}

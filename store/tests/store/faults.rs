@@ -58,6 +58,43 @@ async fn lying_store_applies_each_acknowledged_batch_once() {
     }
 }
 
+/// Without a feed's numbers, a commit alone must find out whether its record landed.
+#[tokio::test]
+async fn lying_store_applies_each_batch_once_without_a_feed() {
+    for seed in 0..100 {
+        let truth = memory();
+        let honest = open(Arc::clone(&truth), seed).await.unwrap();
+        let pair = create_pair(&honest).await.unwrap();
+        let random = Mutex::new(StdRng::seed_from_u64(seed));
+        let plan = move |_call, operation| match (random.lock().random_range(0..10), operation) {
+            (0, "put") => Fault::Before,
+            (1 | 2, "put") => Fault::After,
+            (3, "put") => Fault::SpuriousExists,
+            _ => Fault::None,
+        };
+        let faulty = FaultStore::new(Arc::clone(&truth), plan);
+        let writer = open(faulty, seed + 1).await.unwrap();
+        let mut acknowledged = Vec::new();
+        for number in 1..=BATCHES {
+            // Another writer takes positions in between, so that a lost answer is followed by a lost race.
+            let (mine, other) = tokio::join!(
+                pair_batch(&writer, &pair, "mine", number).unwrap().commit(),
+                pair_batch(&honest, &pair, "other", number).unwrap().commit(),
+            );
+            for (name, committed) in [("mine", mine), ("other", other)] {
+                match committed {
+                    Ok(_) => acknowledged.push((name.to_owned(), number)),
+                    // All attempts to put a data file failed; nothing was sent to the log.
+                    Err(Error::Storage { path, .. }) => assert!(path.contains("/t/"), "{path}"),
+                    Err(error) => panic!("seed {seed}: {error}"),
+                }
+            }
+        }
+        check_pair(&honest, &acknowledged).await;
+        assert_eq!(honest.state().version.0, acknowledged.len() as u64, "seed {seed}");
+    }
+}
+
 /// The process dies at its k-th call, for every k; another one takes over.
 #[tokio::test]
 async fn death_at_any_call_loses_no_acknowledged_batch_and_shows_no_half() {

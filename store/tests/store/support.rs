@@ -15,8 +15,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use meshwork_store::{
-    ColumnSpec, ColumnType, Committed, Database, Environment, Error, Location, Options, ReadAt,
-    Result, TableDef, TableKind, TableSpec, ValueFunction, Version,
+    Batch, ColumnSpec, ColumnType, Committed, Database, Environment, Error, Location, Options,
+    ReadAt, Result, TableDef, TableKind, TableSpec, ValueFunction, Version,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -284,13 +284,25 @@ pub(crate) fn find_pair(database: &Database) -> Pair {
     Pair { a: def("a"), b: def("b") }
 }
 
-/// Adds 1 under (writer, batch) to both tables.
+/// Adds 1 under (writer, batch) to both tables, as a feed that may send the batch again.
 pub(crate) async fn commit_pair(
     database: &Arc<Database>,
     pair: &Pair,
     writer: &str,
     number: u64,
 ) -> Result<Committed> {
+    let mut batch = pair_batch(database, pair, writer, number)?;
+    batch.of_feed(writer, number);
+    batch.commit().await
+}
+
+/// Returns the batch that adds 1 under (writer, batch) to both tables.
+pub(crate) fn pair_batch(
+    database: &Arc<Database>,
+    pair: &Pair,
+    writer: &str,
+    number: u64,
+) -> Result<Batch> {
     let rows = RecordBatch::try_from_iter([
         ("writer", Arc::new(StringArray::from(vec![writer])) as ArrayRef),
         ("batch", Arc::new(Int64Array::from(vec![i64::try_from(number).unwrap()]))),
@@ -298,10 +310,9 @@ pub(crate) async fn commit_pair(
     ])
     .unwrap();
     let mut batch = database.batch();
-    batch.of_feed(writer, number);
     batch.insert(&pair.a, rows.clone())?;
     batch.insert(&pair.b, rows)?;
-    batch.commit().await
+    Ok(batch)
 }
 
 /// Returns amounts by (writer, batch) of one table at a version.
