@@ -18,7 +18,9 @@ use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 
 use crate::parse::{Statement, TableVersions, parse};
-use crate::resolve::{Found, FoundTables, Resolver, TableName, View, as_catalogs};
+use crate::resolve::{
+    Found, FoundTables, PLANNER_CATALOG, PLANNER_SCHEMA, Resolver, TableName, View, as_catalogs,
+};
 use crate::session::Snapshot;
 
 /// How deep views may stand on views.
@@ -137,12 +139,11 @@ impl Planner<'_> {
     ) -> Result<SessionState> {
         let mut config = self.base.config().clone();
         let options = config.options_mut();
-        if let Some(catalog) = &session.catalog {
-            options.catalog.default_catalog.clone_from(catalog);
-        }
-        if let Some(schema) = &session.schema {
-            options.catalog.default_schema.clone_from(schema);
-        }
+        let name = |given: &Option<String>, default: &str| {
+            given.clone().unwrap_or_else(|| default.to_owned())
+        };
+        options.catalog.default_catalog = name(&session.catalog, PLANNER_CATALOG);
+        options.catalog.default_schema = name(&session.schema, PLANNER_SCHEMA);
         Ok(SessionStateBuilder::new_from_existing(self.base.clone())
             .with_config(config)
             .with_catalog_list(as_catalogs(tables)?)

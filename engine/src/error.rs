@@ -7,7 +7,7 @@
 use std::fmt;
 
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, SchemaError};
 use serde::{Deserialize, Serialize};
 
 /// The result of anything that may fail for a user.
@@ -145,7 +145,14 @@ impl Error {
         if let Some(ours) = find_ours(error) {
             return ours;
         }
-        let root = error.find_root();
+        let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+        let location =
+            span.map(|span| Location { line: span.start.line, column: span.start.column });
+        Self { location, ..Self::classified(error.find_root()) }
+    }
+
+    /// Returns the error that a foreign one means.
+    fn classified(root: &DataFusionError) -> Self {
         let text = strip_backtrace(&root.to_string());
         // DataFusion's enum is large; whatever is not named here is a failed execution.
         match root {
@@ -153,7 +160,7 @@ impl Error {
             DataFusionError::Plan(message) | DataFusionError::Configuration(message) => {
                 Self::user("INVALID_QUERY", lowered(&strip_backtrace(message)))
             }
-            DataFusionError::SchemaError(..) => Self::user("INVALID_QUERY", lowered(&text)),
+            DataFusionError::SchemaError(schema_error, _) => schema_error_of(schema_error, &text),
             DataFusionError::NotImplemented(message) => {
                 Self::not_supported(lowered(&strip_backtrace(message)))
             }
@@ -174,14 +181,28 @@ impl Error {
     }
 }
 
+/// Returns a wrong column name as such; its message goes on with what names there are.
+fn schema_error_of(error: &SchemaError, text: &str) -> Error {
+    let code = match error {
+        SchemaError::FieldNotFound { .. } => "COLUMN_NOT_FOUND",
+        SchemaError::AmbiguousReference { .. } => "AMBIGUOUS_COLUMN",
+        SchemaError::DuplicateQualifiedField { .. }
+        | SchemaError::DuplicateUnqualifiedField { .. } => "DUPLICATE_COLUMN",
+    };
+    let text = text.trim_start_matches("Schema error: ");
+    let (message, hint) = text.split_once('\n').unwrap_or((text, ""));
+    let error = Error::user(code, lowered(message.trim_end_matches('.')));
+    if hint.is_empty() { error } else { error.with_hint(hint) }
+}
+
 /// Returns an arithmetic failure as the user's, anything else of Arrow's as a failed execution.
 fn arrow_error(error: &ArrowError, text: &str) -> Error {
     // Arrow's other variants all mean that values could not be processed as asked.
     match error {
         ArrowError::ArithmeticOverflow(_) => Error::user("NUMERIC_OVERFLOW", lowered(text)),
         ArrowError::DivideByZero => Error::user("DIVISION_BY_ZERO", "division by zero"),
-        ArrowError::CastError(_) | ArrowError::ParseError(_) => {
-            Error::user("INVALID_CAST", lowered(text))
+        ArrowError::CastError(message) | ArrowError::ParseError(message) => {
+            Error::user("INVALID_CAST", lowered(message))
         }
         ArrowError::ParquetError(_) => Error::source("CORRUPT_FILE", lowered(text)),
         _ => Error::user("EXECUTION_FAILED", lowered(text)),

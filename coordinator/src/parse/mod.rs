@@ -4,6 +4,7 @@
 //! looks a name up.
 
 mod grammar;
+mod names;
 mod versions;
 
 use std::ops::ControlFlow;
@@ -163,8 +164,9 @@ fn parse_foreign(tokens: Vec<TokenWithSpan>) -> Result<DataFusionStatement> {
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|e| syntax_error(&e))?;
     only_one(statements.len())?;
-    let statement = statements.pop_front().expect("there is exactly one statement");
+    let mut statement = statements.pop_front().expect("there is exactly one statement");
     refuse_unsupported(&statement)?;
+    names::name_columns(&mut statement);
     Ok(statement)
 }
 

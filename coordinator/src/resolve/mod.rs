@@ -35,6 +35,10 @@ pub(crate) use system::{batch_of, texts};
 use crate::parse::{TableVersions, parts_of};
 use crate::session::Snapshot;
 
+/// What the planner takes for a catalog and a schema that nobody names.
+pub(crate) const PLANNER_CATALOG: &str = "datafusion";
+pub(crate) const PLANNER_SCHEMA: &str = "public";
+
 /// The whole name of a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TableName {
@@ -143,7 +147,7 @@ impl Resolver {
                 None => (name.clone(), session.read_version()),
             };
             let table = self.find(&real, version, scope).await.map_err(place)?;
-            found.insert(name, table);
+            found.insert(planner_name(&parts, session), table);
         }
         Ok(found)
     }
@@ -278,6 +282,19 @@ pub(crate) fn table_not_found(name: &TableName) -> Error {
         format!("table \"{schema}.{table}\" does not exist in catalog \"{catalog}\""),
     )
     .with_hint(format!("SHOW TABLES FROM {catalog}.{schema} lists the tables that exist."))
+}
+
+/// Returns the name under which the planner looks for a table that a statement names by these parts.
+fn planner_name(parts: &[String], session: &Snapshot) -> TableName {
+    let defaults = [
+        session.catalog.as_deref().unwrap_or(PLANNER_CATALOG),
+        session.schema.as_deref().unwrap_or(PLANNER_SCHEMA),
+    ];
+    let missing = 3_usize.saturating_sub(parts.len()).min(defaults.len());
+    let whole = defaults[..missing].iter().map(|part| (*part).to_owned());
+    let mut whole = whole.chain(parts.iter().cloned());
+    let mut next = || whole.next().unwrap_or_default();
+    TableName { catalog: next(), schema: next(), table: next() }
 }
 
 fn reference_parts(reference: &TableReference) -> Vec<String> {
