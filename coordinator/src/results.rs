@@ -7,13 +7,12 @@ use std::task::{Context, Poll};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::{DataFusionError, Result as DataFusionResult};
-use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{Stream, StreamExt, future};
 use meshwork_engine::scope::QueryScope;
-use meshwork_engine::{Error, Result, environment};
+use meshwork_engine::{Error, Result};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::history::{History, QueryRecord};
@@ -47,20 +46,13 @@ impl Drop for EndGuard {
     }
 }
 
-/// Runs a plan to its end and returns how many rows it made.
-pub(crate) async fn count_rows(
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
-) -> Result<u64> {
-    let compute = environment::spawn_on(&environment::cpu_runtime(), "analyze", async move {
-        let mut rows = execute_stream(plan, context)?;
-        let mut count = 0;
-        while let Some(batch) = rows.next().await {
-            count += batch?.num_rows() as u64;
-        }
-        Ok::<_, DataFusionError>(count)
-    });
-    Ok(compute.await??)
+/// Fetches all rows and returns how many there were.
+pub(crate) async fn count_rows(mut rows: SendableRecordBatchStream) -> Result<u64> {
+    let mut count = 0;
+    while let Some(batch) = rows.next().await {
+        count += batch?.num_rows() as u64;
+    }
+    Ok(count)
 }
 
 /// What a query holds until its last row was fetched.

@@ -191,7 +191,7 @@ async fn create_table(
     };
     let columns = match (&table.columns, &query) {
         (Some(columns), _) => columns_of_definition(context, columns).await?,
-        (None, Some(query)) => stored_columns(query.plan.schema().inner()),
+        (None, Some(query)) => all_nullable(&stored_columns(query.plan.schema().inner())),
         (None, None) => return Err(Error::internal("a table with neither columns nor query")),
     };
     let exists = connector.tables(&name.schema).await?.iter().any(|entry| entry.name == name.table);
@@ -282,6 +282,12 @@ async fn columns_of_definition(
         }
         _ => Err(Error::internal("a list of columns became another plan")),
     }
+}
+
+/// That a query returned no NULL this time promises nothing for later inserts.
+fn all_nullable(columns: &SchemaRef) -> SchemaRef {
+    let field = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
+    Arc::new(Schema::new(columns.fields().iter().map(field).collect::<Vec<_>>()))
 }
 
 /// Text and bytes are stored in their plain layouts, whatever layout a query computes them in.
