@@ -465,7 +465,6 @@ impl QueryContext<'_> {
         let made = coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
         if mode == ExplainMode::Analyze {
             let plan = Arc::clone(made.plan());
-            let plan = Arc::clone(made.plan());
             let never_again = |retry: Retry| async { Err(retry.cause) };
             let rows = schedule::run(made, RunOptions::default(), never_again);
             let rows = results::count_rows(rows).await?;
