@@ -200,7 +200,8 @@ mod tests {
              ------+------+-------\n\
              \x20   1 | a,b  | [1, ] \n\
              \x20NULL |      | NULL  \n\
-             \x20  30 | x\\ny | []    \n"
+             \x20  30 | x    | []    \n\
+             \x20     | y    |       \n"
         );
         assert_eq!(written(Format::Csv), "id,name,list\n1,\"a,b\",\"[1, ]\"\n,,\n30,\"x\ny\",[]\n");
         assert_eq!(
@@ -212,7 +213,7 @@ mod tests {
             written(Format::Vertical),
             "-[ row 1 ]-\nid   | 1\nname | a,b\nlist | [1, ]\n\
              -[ row 2 ]-\nid   | NULL\nname | \nlist | NULL\n\
-             -[ row 3 ]-\nid   | 30\nname | x\\ny\nlist | []\n"
+             -[ row 3 ]-\nid   | 30\nname | x\n     | y\nlist | []\n"
         );
     }
 

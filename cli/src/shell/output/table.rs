@@ -64,8 +64,20 @@ impl<W: Write> TableWriter<W> {
         writeln!(self.out, "{}", rules.join("+"))
     }
 
+    /// A row takes as many lines as its longest cell; the shorter ones are blank below.
     fn write_row(&mut self, row: &[String]) -> std::io::Result<()> {
-        for (position, (column, cell)) in self.columns.iter().zip(row).enumerate() {
+        let n_lines = row.iter().map(|cell| cell.split('\n').count()).max().unwrap_or(1);
+        for line in 0..n_lines {
+            let line_of =
+                |cell: &'_ String| cell.split('\n').nth(line).unwrap_or_default().to_owned();
+            let lines: Vec<String> = row.iter().map(line_of).collect();
+            self.write_line(&lines)?;
+        }
+        Ok(())
+    }
+
+    fn write_line(&mut self, cells: &[String]) -> std::io::Result<()> {
+        for (position, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
             let separator = if position == 0 { "" } else { "|" };
             let blanks = " ".repeat(column.width.saturating_sub(length(cell)));
             match column.is_number {
@@ -98,9 +110,10 @@ impl<W: Write> RowWriter for TableWriter<W> {
     }
 }
 
-/// Returns how many places the text takes; wide letters of some scripts are not known to be wide.
+/// Returns how many places the text's longest line takes; wide letters of some scripts are not known to be
+/// wide.
 fn length(text: &str) -> usize {
-    text.chars().count()
+    text.split('\n').map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 fn centred(text: &str, width: usize) -> String {

@@ -4,7 +4,8 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// Returns the text of each value, row by row, with control characters written out.
+/// Returns the text of each value, row by row, with control characters written out; a text
+/// of several lines, such as a plan, keeps its lines.
 pub(super) fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {
     let options = FormatOptions::new().with_null("");
     let columns = batch.columns().iter();
@@ -27,10 +28,13 @@ pub(super) fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError>
     Ok(rows)
 }
 
-/// Returns the text on one line, without anything that would move the cursor.
+/// Returns the text without anything that would move the cursor, but for ends of lines.
 fn visible(text: &str) -> String {
     let escape = |letter: char| letter.escape_default().collect::<String>();
     text.chars()
-        .map(|letter| if letter.is_control() { escape(letter) } else { letter.to_string() })
+        .map(|letter| match letter.is_control() && letter != '\n' {
+            true => escape(letter),
+            false => letter.to_string(),
+        })
         .collect()
 }

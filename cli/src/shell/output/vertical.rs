@@ -28,6 +28,7 @@ impl<W: Write> RowWriter for VerticalWriter<W> {
             self.n_rows += 1;
             writeln!(self.out, "-[ row {} ]-", self.n_rows)?;
             for (name, cell) in names.iter().zip(row) {
+                let cell = cell.replace('\n', &format!("\n{:width$} | ", ""));
                 writeln!(self.out, "{name:width$} | {cell}")?;
             }
         }
