@@ -173,9 +173,8 @@ impl Coordinator {
     pub async fn prepare(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
         let context = self.context(session, "prepare");
         let Parsed { statement, versions } = parse(sql)?;
-        let none = Arc::new(Schema::empty());
-        let rows =
-            |schema| Prepared { kind: StatementKind::Rows, schema, parameters: none.clone() };
+        let none = || Arc::new(Schema::empty());
+        let rows = |schema| Prepared { kind: StatementKind::Rows, schema, parameters: none() };
         match statement {
             Statement::Plan(statement) => {
                 let planned = context.plan(&statement, &versions).await?;
@@ -183,11 +182,7 @@ impl Coordinator {
             }
             Statement::Explain { .. } => Ok(rows(explain::schema())),
             Statement::Show(show) => Ok(rows(statements::show(&context, &show).await?.schema())),
-            _ => Ok(Prepared {
-                kind: StatementKind::Update,
-                schema: none.clone(),
-                parameters: none.clone(),
-            }),
+            _ => Ok(Prepared { kind: StatementKind::Update, schema: none(), parameters: none() }),
         }
     }
 
@@ -204,8 +199,9 @@ impl Coordinator {
     ) -> Result<Running> {
         let record = self.history.begin(session.user(), sql);
         let guard = EndGuard::new(Arc::clone(&self.history), Arc::clone(&record));
-        let started =
-            record.cancel.run_until_cancelled(self.start(session, sql, parameters, &record));
+        // Boxed: the future of planning is large, and doors hold many.
+        let start = Box::pin(self.start(session, sql, parameters, &record));
+        let started = record.cancel.run_until_cancelled(start);
         match started.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
             Ok((answer, context, admitted)) => {
                 self.deliver(answer, &context, Kept::new(guard, &context.scope, admitted)).await
@@ -499,7 +495,7 @@ fn with_parameters(plan: LogicalPlan, parameters: Vec<ScalarValue>) -> Result<Lo
 }
 
 fn prepared(plan: &LogicalPlan) -> Result<Prepared> {
-    let types = plan.get_parameter_types()?;
+    let types: BTreeMap<_, _> = plan.get_parameter_types()?.into_iter().collect();
     let mut numbered = BTreeMap::new();
     for (name, data_type) in types {
         let number: u32 = name.trim_start_matches('$').parse().map_err(|_named| {

@@ -30,9 +30,8 @@ pub(crate) async fn show(context: &QueryContext<'_>, show: &Show) -> Result<Reco
     match show {
         Show::Catalogs { like } => names("catalog", resolver.catalog_names(), like.as_deref()),
         Show::Schemas { catalog, like } => {
-            let catalog = match catalog.clone().or_else(|| context.snapshot.catalog.clone()) {
-                Some(catalog) => catalog,
-                None => return Err(no_default("catalog", "SHOW SCHEMAS FROM catalog")),
+            let Some(catalog) = catalog.clone().or_else(|| context.snapshot.catalog.clone()) else {
+                return Err(no_default("catalog", "SHOW SCHEMAS FROM catalog"));
             };
             names("schema", resolver.schema_names(&catalog).await?, like.as_deref())
         }

@@ -222,6 +222,9 @@ pub trait RowSource: fmt::Debug + Send + Sync + 'static {
 
     /// Reads one split: a stream of `scan.output_schema()`, in any order. Called on a worker, on the
     /// runtime for I/O. Dropping the stream ends the remote statement within two seconds.
+    ///
+    /// # Errors
+    /// `Source` when the source cannot be asked; what fails later comes through the stream.
     fn open(
         &self,
         scan: &RemoteScan,

@@ -104,7 +104,6 @@ where
 }
 
 /// Spawns a named task on the given runtime; dropping the handle ends it.
-#[expect(clippy::disallowed_methods, reason = "the one door to spawning")]
 pub fn spawn_on<F>(runtime: &Handle, name: &'static str, future: F) -> Task<F::Output>
 where
     F: Future + Send + 'static,

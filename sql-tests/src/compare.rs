@@ -110,7 +110,7 @@ fn cells(column: &dyn Array) -> Result<Vec<Cell>> {
         let numbers = wide.as_primitive::<Float64Type>();
         return Ok(numbers
             .iter()
-            .map(|n| n.map_or(Cell::Exact("NULL".into()), Cell::Float))
+            .map(|n| n.map_or_else(|| Cell::Exact("NULL".into()), Cell::Float))
             .collect());
     }
     let options = FormatOptions::default().with_null("NULL");

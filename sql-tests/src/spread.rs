@@ -105,7 +105,7 @@ pub fn relocate(sql: &str) -> String {
         match word {
             "FROM" | "JOIN" => in_from = true,
             "" => {}
-            word if word.chars().all(|c| c.is_uppercase()) => in_from = false,
+            word if word.chars().all(char::is_uppercase) => in_from = false,
             _ => {}
         }
         match HOMES.iter().find(|(name, _)| in_from && *name == word) {

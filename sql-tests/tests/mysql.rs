@@ -323,7 +323,7 @@ async fn only_what_is_asked_for_is_read() -> Result<()> {
     let count = source.text("asked", "t", "SELECT count(*) FROM t WHERE id > 500").await?;
     assert_lines(&count, &["| 500 |"]);
     let limited = source.rows("asked", "t", "SELECT d FROM t LIMIT 250").await?;
-    assert_eq!(limited.iter().map(|batch| batch.num_rows()).sum::<usize>(), 250);
+    assert_eq!(limited.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 250);
     let sums = source.text("asked", "t", "SELECT sum(id), sum(d) FROM t WHERE s = 's1'").await?;
     assert_lines(&sums, &["| 71214 | 17803.50 |"]);
     Ok(())

@@ -435,7 +435,8 @@ async fn names_shapes_and_listings() -> Result<()> {
 fn widen(rows: Vec<RecordBatch>) -> Vec<RecordBatch> {
     let cast = |batch: &RecordBatch| {
         let column = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Int64);
-        RecordBatch::try_from_iter([("n", column.unwrap())]).unwrap()
+        let column = column.expect("an int fits a bigint");
+        RecordBatch::try_from_iter([("n", column)]).expect("one column makes a batch")
     };
     rows.iter().map(cast).collect()
 }

@@ -256,7 +256,7 @@ async fn only_what_is_asked_for_is_read() -> Result<()> {
         &["| 143 | 71214 |"],
     );
     let limited = source.rows("main", "t", "SELECT s FROM t LIMIT 250").await?;
-    assert_eq!(limited.iter().map(|batch| batch.num_rows()).sum::<usize>(), 250);
+    assert_eq!(limited.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 250);
     Ok(())
 }
 

@@ -111,7 +111,9 @@ fn fits(row: &Value, parameters: &BTreeMap<String, String>) -> bool {
     parameters.iter().filter(|(name, _)| *name != "offset" && *name != "limit").all(
         |(name, wanted)| match row.get(name) {
             Some(Value::String(text)) => text == wanted,
-            Some(value) => value.to_string() == *wanted,
+            Some(value) => {
+                serde_json::from_str::<Value>(wanted).is_ok_and(|wanted| wanted == *value)
+            }
             None => false,
         },
     )

@@ -12,7 +12,7 @@ pub struct NodeArgs {
     /// The folder of configuration: `catalog/<name>.toml` and `users.toml`.
     #[arg(long, default_value = "etc", env = "MESHWORK_ETC")]
     pub etc: PathBuf,
-    /// Where everything durable is kept: a folder, or s3://bucket/prefix.
+    /// Where everything durable is kept: a folder, or `s3://bucket/prefix`.
     #[arg(long, default_value = ".meshwork", env = "MESHWORK_ROOT")]
     pub root: String,
     /// Memory that queries may take, in MiB; 70 % of the machine's if it is not given.
@@ -60,7 +60,7 @@ pub struct CoordinatorArgs {
 /// What `meshwork worker` is told.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerArgs {
-    /// Where the coordinator's internal address is: http://host:8816.
+    /// Where the coordinator's internal address is: `http://host:8816`.
     #[arg(long, env = "MESHWORK_COORDINATOR")]
     pub coordinator: Url,
     /// The address to serve tasks on; port 0 takes a free one.

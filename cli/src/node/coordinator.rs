@@ -73,7 +73,7 @@ impl CoordinatorNode {
         match tokio::time::timeout(STOP_DEADLINE, door).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error)) | Err(error)) => {
-                tracing::warn!(%error, "the door ended with an error")
+                tracing::warn!(%error, "the door ended with an error");
             }
             Err(_elapsed) => tracing::warn!("requests that still run are ended"),
         }

@@ -21,7 +21,7 @@ const YEARS: std::ops::RangeInclusive<i64> = 1901..=2155;
 const INSTANTS: std::ops::RangeInclusive<i64> = 1_000_000..=2_147_483_647_000_000;
 
 /// How MySQL and MariaDB spell names and values in a session that is pinned (see `options::pin_session`):
-/// NO_BACKSLASH_ESCAPES is on, so that a string ends at its quote.
+/// `NO_BACKSLASH_ESCAPES` is on, so that a string ends at its quote.
 #[derive(Debug)]
 pub(super) struct MySql;
 

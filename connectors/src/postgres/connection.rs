@@ -5,7 +5,7 @@
 //! every shared session, blocked by back-pressure, while the build side asks for its first.
 //!
 //! A session serves one transaction and is closed. One that is dropped in the middle of a statement first
-//! sends a CancelRequest, because a server that computes does not notice a closed socket.
+//! sends a `CancelRequest`, because a server that computes does not notice a closed socket.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,7 @@ use super::{error, tls};
 const PLANNING_CONNECTIONS_MAX: usize = 32;
 /// Looking something up in the server's catalog takes milliseconds.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
-/// A CancelRequest is one packet on a new connection.
+/// A `CancelRequest` is one packet on a new connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a finished session may take to say goodbye.
 const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);

@@ -187,7 +187,7 @@ impl Values {
                             part,
                             &format!("refers to property \"config.{key}\", which is not set"),
                         )
-                    })?)
+                    })?);
                 }
                 Some(("filter", key)) => filled.push_str(&format!("{{{{filter.{key}}}}}")),
                 _ => {

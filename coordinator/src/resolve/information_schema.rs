@@ -32,7 +32,7 @@ pub(super) async fn table(
         "schemata" => schemata(resolver, catalog).await.map(Some),
         "tables" => tables(resolver, catalog).await.map(Some),
         "columns" => columns(resolver, catalog, scope).await.map(Some),
-        "views" => views(resolver, catalog).await.map(Some),
+        "views" => views(resolver, catalog).map(Some),
         _ => Ok(None),
     }
 }
@@ -71,7 +71,7 @@ async fn tables(resolver: &Resolver, catalog: &str) -> Result<Arc<dyn TableProvi
     ])
 }
 
-async fn views(resolver: &Resolver, catalog: &str) -> Result<Arc<dyn TableProvider>> {
+fn views(resolver: &Resolver, catalog: &str) -> Result<Arc<dyn TableProvider>> {
     let mut all = Vec::new();
     for schema in resolver.definitions().view_schemas(catalog) {
         for name in resolver.definitions().view_names(catalog, &schema) {

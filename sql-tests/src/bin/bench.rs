@@ -112,15 +112,14 @@ fn report(figures: &[Figures]) {
         ));
     }
     let n = figures.len();
-    for subject in 1..SUBJECTS.len() {
+    for (subject, name) in SUBJECTS.iter().enumerate().skip(1) {
         let n_equal = figures.iter().filter(|figure| figure.equal[subject]).count();
         let ratio = |figure: &Figures| figure.fastest_ms[subject] / figure.fastest_ms[0];
         let logs: f64 = figures.iter().map(|figure| ratio(figure).ln()).sum();
         #[expect(clippy::cast_precision_loss, reason = "there are 22 queries")]
         let mean = (logs / n as f64).exp();
         say(&format!(
-            "{}: {n_equal} of {n} equal to plain DataFusion, geometric mean {mean:.2} times its time",
-            SUBJECTS[subject]
+            "{name}: {n_equal} of {n} equal to plain DataFusion, geometric mean {mean:.2} times its time"
         ));
     }
 }

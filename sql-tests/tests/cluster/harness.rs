@@ -218,6 +218,7 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
         let accepting = environment::spawn("mute", async move {
+            #[expect(clippy::collection_is_never_read, reason = "a dropped connection is closed")]
             let mut held = Vec::new();
             while let Ok((connection, _)) = listener.accept().await {
                 held.push(connection);
