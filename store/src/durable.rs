@@ -7,7 +7,8 @@
 //! write <name>#<digits>  ->  fsync it  ->  hard-link it to <name>  ->  unlink the temporary  ->  fsync the folder
 //! ```
 //!
-//! The link fails if the name exists: that is the put-if-absent of the commit protocol. Names with `#` and digits are
+//! The link fails if the name exists: that is the put-if-absent of the commit protocol. A disk whose fsync fails is beyond
+//! this module: the put is an error then, yet the object can be read. Names with `#` and digits are
 //! what `LocalFileSystem` hides from listings, so leftovers of a killed process are never seen.
 
 use std::collections::BTreeSet;
@@ -164,11 +165,17 @@ impl CreateFile {
         let linked = self.write(&temporary).and_then(|()| fs::hard_link(&temporary, &self.target));
         // A leftover is hidden from listings and harms nobody, so failing to remove it is no failure.
         let removed = fs::remove_file(&temporary);
-        linked?;
         if let Err(error) = removed {
             tracing::debug!(%error, "temporary file of the store could not be removed");
         }
-        sync_folder(folder)
+        match linked {
+            Ok(()) => sync_folder(folder),
+            // Whoever is told that the object is there may build on it, so its name must be on disk as well.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                sync_folder(folder).and(Err(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn write(&self, temporary: &FilePath) -> io::Result<()> {

@@ -42,6 +42,11 @@ impl Names {
         self.absolute(&format!("_log/{folder:012}/{lsn:020}.json"))
     }
 
+    /// Says whether the record is the first of its folder.
+    pub(crate) fn opens_folder(lsn: u64) -> bool {
+        lsn.is_multiple_of(RECORDS_PER_FOLDER)
+    }
+
     pub(crate) fn checkpoints(&self) -> Path {
         self.absolute("_chk")
     }
@@ -84,6 +89,7 @@ mod tests {
             "db/_log/000000000012/00000000000000123456.json"
         );
         assert!(names.record(9_999) < names.record(10_000));
+        assert!(Names::opens_folder(10_000) && !Names::opens_folder(10_001));
         assert_eq!(Names::checkpoint_lsn(&names.checkpoint(700)), Some(700));
         assert_eq!(Names::checkpoint_lsn(&names.database()), None);
     }

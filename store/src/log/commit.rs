@@ -209,6 +209,11 @@ impl Log {
             let lsn = state.lsn + 1;
             let record = self.number(&state, &mut transaction);
             let stored = encode(&record)?;
+            if Names::opens_folder(lsn)
+                && let Err(error) = self.settle(state.lsn).await
+            {
+                return Err(unknown_if_in_flight(&transaction, in_flight, error));
+            }
             match self.create(&record, stored).await {
                 Ok(Some(applied)) => return Ok(Committed::now(applied)),
                 Ok(None) => in_flight = Some(lsn),
@@ -227,6 +232,24 @@ impl Log {
         }
         let error = Error::Contention { attempts: ATTEMPTS_MAX };
         Err(self.give_up(&transaction, in_flight, error).await)
+    }
+
+    /// Makes sure that a record of another folder outlives a power cut before one follows it. On a local disk, syncing
+    /// a folder brings all its names to disk, those of other writers too, but only its own; creating a name again syncs
+    /// the folder it is in.
+    async fn settle(&self, lsn: u64) -> Result<()> {
+        let path = self.names.record(lsn);
+        let Some(stored) = self.objects.get(&path).await? else {
+            return Err(Error::corrupt(path.as_ref(), "it was read before and is gone"));
+        };
+        match self.objects.create(&path, stored).await {
+            Err(Error::Storage { source, .. })
+                if matches!(*source, object_store::Error::AlreadyExists { .. }) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Numbers the transaction as the next record after `state`.
