@@ -183,15 +183,17 @@ impl Error {
 
 /// Returns a wrong column name as such; its message goes on with what names there are.
 fn schema_error_of(error: &SchemaError, text: &str) -> Error {
-    let code = match error {
-        SchemaError::FieldNotFound { .. } => "COLUMN_NOT_FOUND",
-        SchemaError::AmbiguousReference { .. } => "AMBIGUOUS_COLUMN",
-        SchemaError::DuplicateQualifiedField { .. }
-        | SchemaError::DuplicateUnqualifiedField { .. } => "DUPLICATE_COLUMN",
-    };
     let text = text.trim_start_matches("Schema error: ");
     let (message, hint) = text.split_once('\n').unwrap_or((text, ""));
-    let error = Error::user(code, lowered(message.trim_end_matches('.')));
+    let message = lowered(message.trim_end_matches('.'));
+    let error = match error {
+        SchemaError::FieldNotFound { .. } => Error::user("COLUMN_NOT_FOUND", message),
+        SchemaError::AmbiguousReference { .. } => Error::user("AMBIGUOUS_COLUMN", message),
+        SchemaError::DuplicateQualifiedField { .. }
+        | SchemaError::DuplicateUnqualifiedField { .. } => {
+            Error::user("DUPLICATE_COLUMN", message)
+        }
+    };
     if hint.is_empty() { error } else { error.with_hint(hint) }
 }
 
