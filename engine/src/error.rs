@@ -190,9 +190,7 @@ fn schema_error_of(error: &SchemaError, text: &str) -> Error {
         SchemaError::FieldNotFound { .. } => Error::user("COLUMN_NOT_FOUND", message),
         SchemaError::AmbiguousReference { .. } => Error::user("AMBIGUOUS_COLUMN", message),
         SchemaError::DuplicateQualifiedField { .. }
-        | SchemaError::DuplicateUnqualifiedField { .. } => {
-            Error::user("DUPLICATE_COLUMN", message)
-        }
+        | SchemaError::DuplicateUnqualifiedField { .. } => Error::user("DUPLICATE_COLUMN", message),
     };
     if hint.is_empty() { error } else { error.with_hint(hint) }
 }
