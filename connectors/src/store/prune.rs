@@ -1,6 +1,6 @@
 //! Which files can hold rows that pass a filter, by the zone maps in the log. No file is opened for it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, UInt64Array};
@@ -82,20 +82,45 @@ impl PruningStatistics for ZoneMaps<'_> {
     }
 }
 
-/// Says whether no key can stand in two of the files, so that there is nothing to merge.
+/// Files by whether a key of theirs can stand in another one too.
+#[derive(Debug, Default)]
+pub(super) struct Overlap {
+    /// Rows of these have to be folded by key.
+    pub(super) shared: Vec<Arc<FileEntry>>,
+    /// Rows of these are as they will be: within a file each key stands once.
+    pub(super) alone: Vec<Arc<FileEntry>>,
+}
+
+/// Sorts files by whether their key ranges overlap. Bounds in the log may be cut, but only outwards.
 ///
-/// Within a file each key stands once. Bounds in the log may be cut, but only outwards.
-pub(super) fn keys_are_disjoint(files: &[Arc<FileEntry>]) -> bool {
-    if files.len() < 2 {
-        return true;
-    }
-    let mut ranges = BTreeSet::new();
-    for file in files {
-        let Some(bounds) = stats::key_bounds(file) else { return false };
-        // Two files from the same key on overlap.
-        if !ranges.insert(bounds) {
-            return false;
+/// ```text
+/// keys   a ───────────────────────────────► z
+/// file 1   ├───────┤                          shared with 2
+/// file 2        ├─────┤                       shared with 1
+/// file 3                 ├──────┤             alone
+/// ```
+pub(super) fn by_overlap(files: Vec<Arc<FileEntry>>) -> Overlap {
+    let bounds: Option<Vec<_>> = files.iter().map(|file| stats::key_bounds(file)).collect();
+    let Some(bounds) = bounds else { return Overlap { shared: files, alone: Vec::new() } };
+    let mut ranges: Vec<_> = bounds.into_iter().zip(files).collect();
+    ranges.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut overlap = Overlap::default();
+    let mut group: Vec<Arc<FileEntry>> = Vec::new();
+    let mut group_end = Vec::new();
+    for ((start, end), file) in ranges {
+        if start > group_end {
+            overlap.add(std::mem::take(&mut group));
         }
+        group_end = group_end.max(end);
+        group.push(file);
     }
-    ranges.iter().zip(ranges.iter().skip(1)).all(|(before, after)| before.1 < after.0)
+    overlap.add(group);
+    overlap
+}
+
+impl Overlap {
+    fn add(&mut self, group: Vec<Arc<FileEntry>>) {
+        let target = if group.len() == 1 { &mut self.alone } else { &mut self.shared };
+        target.extend(group);
+    }
 }

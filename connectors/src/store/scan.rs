@@ -1,10 +1,14 @@
 //! The plan of one scan: prune, read, filter, merge, project.
 //!
 //! ```text
-//! ProjectionExec            the columns asked for, in their order
-//!   merge                   only if a key can stand in two of the files that are left
-//!     FilterExec            what may go below the merge
-//!       DataSourceExec      Parquet; files that cannot match are gone
+//! UnionExec                 if there are both
+//!   ProjectionExec          the columns asked for, in their order
+//!     merge                 files of which a key can stand in another one too
+//!       FilterExec          what may go below the merge
+//!         DataSourceExec    Parquet; files that cannot match are gone
+//!   ProjectionExec
+//!     FilterExec            files whose keys stand nowhere else: nothing to merge
+//!       DataSourceExec
 //! ```
 
 use std::sync::Arc;
@@ -27,12 +31,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
 use meshwork_store::{ColumnRole, Database, FileEntry, TableKind, TableSnapshot, ValueFunction};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::merge::{VERSION_COLUMN, merge};
-use super::prune::{keys_are_disjoint, prune};
+use super::prune::{Overlap, by_overlap, prune};
 use super::table::field;
 
 /// The closing bytes of a Parquet file: length of the footer, magic.
@@ -65,23 +70,57 @@ pub(super) fn plan(
         let on_all = physical(filter, scan.schema, state)?;
         files = prune(def, files, &on_all, scan.schema);
     }
-    if files.is_empty() {
-        return Ok(Arc::new(EmptyExec::new(output)));
+    let overlap = match def.kind {
+        TableKind::Append => Overlap { shared: Vec::new(), alone: files },
+        TableKind::Aggregate => by_overlap(files),
+    };
+    let mut parts = Vec::new();
+    if !overlap.shared.is_empty() {
+        let merged = part(scan, overlap.shared, Keys::Shared, filter.as_ref(), state)?;
+        parts.push(project(merged, &output)?);
     }
+    if !overlap.alone.is_empty() {
+        let plain = part(scan, overlap.alone, Keys::Alone, filter.as_ref(), state)?;
+        parts.push(project(plain, &output)?);
+    }
+    match parts.pop() {
+        None => Ok(Arc::new(EmptyExec::new(output))),
+        Some(only) if parts.is_empty() => Ok(only),
+        Some(last) => {
+            parts.push(last);
+            UnionExec::try_new(parts)
+        }
+    }
+}
 
-    let to_merge = def.kind == TableKind::Aggregate && !keys_are_disjoint(&files);
-    let columns = columns_to_read(scan, to_merge, filter.as_ref(), state)?;
-    let with_version = to_merge && columns.values.iter().any(|(_, f)| *f == ValueFunction::Replace);
-    let limit = if filter.is_none() && !to_merge { scan.limit } else { None };
+/// Whether keys can stand in several of the files of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Shared,
+    Alone,
+}
+
+/// Returns the rows of some files that pass the filter, one per key, with at least the columns asked for.
+fn part(
+    scan: &Scan<'_>,
+    files: Vec<Arc<FileEntry>>,
+    keys: Keys,
+    filter: Option<&Expr>,
+    state: &dyn Session,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let columns = columns_to_read(scan, keys, filter, state)?;
+    let replaces = columns.values.iter().any(|(_, function)| *function == ValueFunction::Replace);
+    let with_version = keys == Keys::Shared && replaces;
+    let limit = if filter.is_none() && keys == Keys::Alone { scan.limit } else { None };
     let mut plan = read(scan, files, &columns.names, with_version, limit, state)?;
-    if let Some(filter) = &filter {
+    if let Some(filter) = filter {
         let on_read = physical(filter, &plan.schema(), state)?;
         plan = Arc::new(FilterExec::try_new(on_read, plan)?);
     }
-    if to_merge {
-        plan = merge(def, &columns.values, plan, state)?;
+    match keys {
+        Keys::Shared => merge(scan.table.def(), &columns.values, plan, state),
+        Keys::Alone => Ok(plan),
     }
-    project(plan, &output)
 }
 
 fn physical(
@@ -102,7 +141,7 @@ struct Columns<'a> {
 
 fn columns_to_read<'a>(
     scan: &Scan<'a>,
-    to_merge: bool,
+    keys: Keys,
     filter: Option<&Expr>,
     state: &dyn Session,
 ) -> DataFusionResult<Columns<'a>> {
@@ -118,7 +157,7 @@ fn columns_to_read<'a>(
         let name = column.name.as_str();
         let needed = match column.role {
             // Rows are merged by the whole key, whatever of it is asked for.
-            ColumnRole::Key => to_merge || is_wanted(name),
+            ColumnRole::Key => keys == Keys::Shared || is_wanted(name),
             ColumnRole::Value(_) | ColumnRole::Plain => is_wanted(name),
         };
         if needed {

@@ -44,10 +44,15 @@ impl StoreTable {
     }
 
     fn goes_below_the_merge(&self, filter: &Expr) -> bool {
-        match self.table.def().kind {
-            TableKind::Append => !filter.is_volatile(),
+        let def = self.table.def();
+        match def.kind {
+            TableKind::Append => {
+                let all: Vec<&str> =
+                    def.columns.iter().map(|column| column.name.as_str()).collect();
+                expr_applicable_for_cols(&all, filter)
+            }
             TableKind::Aggregate => {
-                let key: Vec<&str> = self.table.def().key.iter().map(String::as_str).collect();
+                let key: Vec<&str> = def.key.iter().map(String::as_str).collect();
                 expr_applicable_for_cols(&key, filter)
             }
         }

@@ -1,6 +1,6 @@
 //! Rows in: `INSERT` as one update, and update batches over several tables.
 //!
-//! Rows are collected in memory up to the store's limit for one batch. Nothing is visible before the commit, and the
+//! Rows are collected in memory, within the store's limit for one batch and the node's for all queries. Nothing is visible before the commit, and the
 //! transaction of an `INSERT` is drawn once per plan: a plan that is run again after a failure cannot add its rows twice.
 
 use std::fmt;
@@ -13,6 +13,8 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::sink::DataSink;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::StreamExt;
@@ -22,16 +24,21 @@ use meshwork_store::{Batch as OpenBatch, TableDef, TransactionId};
 
 use super::connector::Shared;
 
+/// How often rows are in memory at the same time while they become a file: as they came, sorted, encoded.
+const COPIES: usize = 3;
+
 /// An update of several tables.
 #[derive(Debug)]
 pub(super) struct StoreBatch {
     shared: Arc<Shared>,
     batch: OpenBatch,
+    /// The memory of the rows, once there are some.
+    held: Option<MemoryReservation>,
 }
 
 impl StoreBatch {
     pub(super) fn new(shared: Arc<Shared>, batch: OpenBatch) -> Self {
-        Self { shared, batch }
+        Self { shared, batch, held: None }
     }
 }
 
@@ -39,13 +46,14 @@ impl StoreBatch {
 impl Batch for StoreBatch {
     async fn insert(
         &mut self,
-        _session: &dyn Session,
+        session: &dyn Session,
         schema: &str,
         table: &str,
         rows: SendableRecordBatchStream,
     ) -> Result<u64> {
         let target = self.shared.newest_table(schema, table).await?;
-        collect(&self.shared, &mut self.batch, target.def(), rows).await
+        let held = self.held.get_or_insert_with(|| reserve(session.runtime_env()));
+        collect(&self.shared, &mut self.batch, target.def(), rows, held).await
     }
 
     async fn commit(self: Box<Self>) -> Result<u64> {
@@ -89,13 +97,18 @@ impl DataSink for InsertSink {
     async fn write_all(
         &self,
         rows: SendableRecordBatchStream,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> DataFusionResult<u64> {
         let mut batch = self.shared.database().await?.batch_of(self.transaction);
-        let n_rows = collect(&self.shared, &mut batch, &self.def, rows).await?;
+        let mut held = reserve(&context.runtime_env());
+        let n_rows = collect(&self.shared, &mut batch, &self.def, rows, &mut held).await?;
         self.shared.named(batch.commit().await)?;
         Ok(n_rows)
     }
+}
+
+fn reserve(runtime: &Arc<RuntimeEnv>) -> MemoryReservation {
+    MemoryConsumer::new("rows for a store").register(&runtime.memory_pool)
 }
 
 /// Adds all rows of a stream to a batch; returns how many.
@@ -104,11 +117,13 @@ async fn collect(
     batch: &mut OpenBatch,
     def: &Arc<TableDef>,
     mut rows: SendableRecordBatchStream,
+    held: &mut MemoryReservation,
 ) -> Result<u64> {
     let mut n_rows = 0;
     while let Some(incoming) = rows.next().await {
         let incoming = by_position(def, &incoming?)?;
         n_rows += incoming.num_rows() as u64;
+        held.try_grow(incoming.get_array_memory_size() * COPIES)?;
         shared.named(batch.insert(def, incoming))?;
     }
     Ok(n_rows)

@@ -12,10 +12,11 @@ use crate::error::Result;
 use crate::table::{TableDef, TableKind};
 
 /// Sorts the rows by key; in an aggregate table folds rows of one key in the order in which they came.
-pub(crate) fn sort_and_fold(def: &TableDef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+pub(crate) fn sort_and_fold(def: &TableDef, batches: Vec<RecordBatch>) -> Result<RecordBatch> {
     let schema = def.file_schema();
+    // Each copy of the rows is let go as soon as the next one is made.
     let fitted: Vec<RecordBatch> =
-        batches.iter().map(|batch| fit(def, &schema, batch)).collect::<Result<_>>()?;
+        batches.into_iter().map(|batch| fit(def, &schema, &batch)).collect::<Result<_>>()?;
     let all = concat_batches(&schema, &fitted)?;
     drop(fitted);
     if def.key.is_empty() || all.num_rows() == 0 {
@@ -38,7 +39,9 @@ pub(crate) fn sort_and_fold(def: &TableDef, batches: &[RecordBatch]) -> Result<R
             .map(|(at, _)| at)
             .collect(),
     };
+    drop(keys);
     let sorted = take_record_batch(&all, &UInt64Array::from(order))?;
+    drop(all);
     match def.kind {
         TableKind::Append => Ok(sorted),
         TableKind::Aggregate => fold_batch(def, &schema, &sorted, &starts),
