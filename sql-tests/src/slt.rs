@@ -48,7 +48,7 @@ impl Door {
     pub async fn open(url: &str, settings: &[String]) -> Result<Self, Error> {
         let mut client = Client::connect(url).await?;
         for statement in settings {
-            client.update(statement).await?;
+            client.run(statement).await?;
         }
         Ok(Self { client })
     }
@@ -61,9 +61,7 @@ impl AsyncDB for Door {
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Shown> {
         match self.client.run(sql).await? {
-            Answer::Changed(n_rows) => {
-                Ok(DBOutput::StatementComplete(u64::try_from(n_rows).unwrap_or_default()))
-            }
+            Answer::Changed(n_rows) => Ok(DBOutput::StatementComplete(n_rows)),
             Answer::Rows(batches) => Ok(shown(&batches).map_err(Error::from)?),
         }
     }

@@ -19,12 +19,12 @@ use reedline::{
 use tokio::runtime::Handle;
 
 use super::Format;
-use super::client::Client;
 use super::complete::NameCompleter;
 use super::names::Names;
 use super::output::Target;
 use super::report;
 use super::statement::{Outcome, Runner};
+use crate::client::Client;
 
 const HISTORY_LINES: usize = 10_000;
 const MENU: &str = "completion";

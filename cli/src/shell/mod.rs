@@ -5,10 +5,9 @@
 //! never links to a running coordinator. Rows are written as they come: only the table format holds
 //! some, to measure columns.
 //!
-//! [`client`] talks to the server, [`statement`] runs one statement, [`output`] writes its rows,
+//! [`statement`] runs one statement, [`output`] writes its rows,
 //! [`interactive`] is the prompt.
 
-mod client;
 mod complete;
 mod interactive;
 mod names;
@@ -24,9 +23,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use meshwork_coordinator::frontend::sql_text;
 
-use self::client::Client;
 use self::output::Target;
 use self::statement::{Outcome, Runner};
+use crate::client::Client;
 
 /// What `meshwork sql` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -117,7 +116,7 @@ fn script(args: &SqlArgs) -> anyhow::Result<Option<String>> {
 
 async fn connect(args: &SqlArgs) -> meshwork_engine::Result<Client> {
     let password = std::env::var(&args.password_env).unwrap_or_default();
-    let mut client = Client::connect(&args.server, args.tls_ca.as_deref()).await?;
+    let mut client = Client::connect_trusting(&args.server, args.tls_ca.as_deref()).await?;
     client.log_in(args.user.as_deref().unwrap_or_default(), &password).await?;
     client
         .set_options(&[("catalog", args.catalog.as_deref()), ("schema", args.schema.as_deref())])

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use meshwork_engine::{Result, environment};
 
-use super::client::Client;
+use crate::client::Client;
 
 /// How long a list of names is believed.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meshwork_engine::environment::{self, Task};
 
-use super::client::{Client, Progress};
 use super::report::{grouped, rows};
+use crate::client::{Client, Progress};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 

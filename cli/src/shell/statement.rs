@@ -4,17 +4,14 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use meshwork_engine::{Error, Result, environment};
 use parking_lot::Mutex;
 
-use super::client::{Answer, Client};
 use super::output::{Summary, Target, is_reader_gone};
 use super::progress::ProgressLine;
 use super::report;
-use crate::client::from_flight;
+use crate::client::Client;
 
 /// How long cancelling on the server is waited for; the dropped stream cancels in any case.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(3);
@@ -82,22 +79,19 @@ impl Runner {
         let mut line = ProgressLine::begin();
         let planned = self.client.plan(sql).await?;
         let schema = Arc::clone(&planned.schema);
-        let Answer { query_id, is_update, mut rows } = self.client.fetch(planned).await?;
-        if let Some(id) = &query_id {
+        let is_update = planned.is_update;
+        let running = self.client.execute(planned).await?;
+        if let Some(id) = &running.query_id {
             line.follow(self.client.clone(), id);
-            self.query_id.lock().clone_from(&query_id);
+            self.query_id.lock().clone_from(&running.query_id);
         }
         if is_update {
-            let mut affected = 0;
-            while let Some(batch) = rows.try_next().await.map_err(from_flight)? {
-                let counts = batch.column(0).as_primitive_opt::<Int64Type>();
-                affected += counts.map_or(0, |counts| counts.iter().flatten().sum::<i64>());
-            }
-            return Ok(Told::Affected(u64::try_from(affected).unwrap_or_default()));
+            return Ok(Told::Affected(running.n_changed().await?));
         }
+        let mut rows = running.rows();
         let mut writer = self.target.writer(&schema).map_err(Stopped::Output)?;
         let mut line = Some(line);
-        while let Some(batch) = rows.try_next().await.map_err(from_flight)? {
+        while let Some(batch) = rows.try_next().await? {
             if writer.shows_rows_at_once() {
                 line.take();
             }
