@@ -56,6 +56,21 @@ pub enum ReadVersion {
     At(u64),
 }
 
+impl ReadVersion {
+    /// Says that catalogs of this kind keep one state only.
+    ///
+    /// # Errors
+    /// `NotSupported` unless the committed version is asked for.
+    pub fn committed_only(self, kind: &str) -> Result<()> {
+        match self {
+            Self::Committed => Ok(()),
+            Self::At(version) => Err(Error::not_supported(format!(
+                "reading version {version} of a table in a catalog of kind {kind}"
+            ))),
+        }
+    }
+}
+
 impl fmt::Display for ReadVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -92,9 +92,7 @@ impl Connector for Lake {
         version: ReadVersion,
         scope: &Arc<QueryScope>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        if version != ReadVersion::Committed {
-            return Err(Error::not_supported(format!("a version of table \"{schema}.{table}\"")));
-        }
+        version.committed_only("lake")?;
         let key = format!("lake:{}:{schema}/{table}", self.shared.catalog);
         let (shared, schema, table) =
             (Arc::clone(&self.shared), schema.to_owned(), table.to_owned());

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
+use meshwork_engine::Result;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{
     Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
@@ -30,7 +31,6 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
-use meshwork_engine::{Error, Result};
 
 use self::client::Client;
 use self::options::{Options, ReadConsistency};
@@ -79,9 +79,7 @@ impl Connector for MySql {
         if !metadata::shown(client, schema) {
             return Ok(None);
         }
-        if version != ReadVersion::Committed {
-            return Err(Error::not_supported("versions of a table in a catalog of kind mysql"));
-        }
+        version.committed_only("mysql")?;
         let Some(columns) = metadata::columns(client, schema, table).await? else {
             return Ok(None);
         };
@@ -142,12 +140,7 @@ impl MySqlSource {
 #[async_trait]
 impl RowSource for MySqlSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
-        match offer {
-            Pushdown::Filter(predicate) => {
-                negotiate::filter(&pushdown::MySql, scan, predicate, &pushdown::rule)
-            }
-            Pushdown::Limit(_rows) => negotiate::limit(scan, &pushdown::rule),
-        }
+        negotiate::answer(&pushdown::MySql, scan, offer, &pushdown::rule)
     }
 
     async fn splits(

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
+use meshwork_engine::Result;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{
     Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
@@ -38,7 +39,6 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
-use meshwork_engine::{Error, Result};
 
 use self::configuration::Configuration;
 use self::connection::Server;
@@ -80,11 +80,7 @@ impl Connector for PostgresConnector {
         version: ReadVersion,
         scope: &Arc<QueryScope>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        if version != ReadVersion::Committed {
-            return Err(Error::not_supported(format!(
-                "reading version {version} of a table in a catalog of kind postgres"
-            )));
-        }
+        version.committed_only("postgres")?;
         if !self.server.configuration.shows_schema(schema) {
             return Ok(None);
         }
@@ -114,12 +110,7 @@ impl RowSource for PostgresSource {
         if !self.server.configuration.pushdown {
             return Outcome::Refused("pushdown is switched off for this catalog".to_owned());
         }
-        match offer {
-            Pushdown::Filter(predicate) => {
-                negotiate::filter(&pushdown::Postgres, scan, predicate, &pushdown::rule)
-            }
-            Pushdown::Limit(_rows) => negotiate::limit(scan, &pushdown::rule),
-        }
+        negotiate::answer(&pushdown::Postgres, scan, offer, &pushdown::rule)
     }
 
     async fn splits(
@@ -142,9 +133,6 @@ impl RowSource for PostgresSource {
     }
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {
-        match splits::statement(scan, split) {
-            Ok(statement) => statement,
-            Err(error) => format!("no statement: {error}"),
-        }
+        splits::statement(scan, split).unwrap_or_else(|error| error.message)
     }
 }

@@ -4,7 +4,7 @@
 //! part, NOT over a superset would lose rows and is refused, a refused part refuses the whole (the planner
 //! offers the conjuncts of a WHERE one by one anyway).
 
-use meshwork_engine::connector::Outcome;
+use meshwork_engine::connector::{Outcome, Pushdown};
 use meshwork_engine::remote::{Comparison, Literal, Predicate, RemoteColumn, RemoteScan};
 
 use super::{Dialect, condition};
@@ -58,8 +58,21 @@ impl<'a> Test<'a> {
 /// What a source's rule says of one test of one column.
 pub type Rule<'a> = &'a dyn Fn(&RemoteColumn, Test<'_>) -> Outcome;
 
+/// Answers what is offered for a scan by the source's rule.
+pub fn answer(
+    dialect: &dyn Dialect,
+    scan: &RemoteScan,
+    offer: Pushdown<'_>,
+    rule: Rule<'_>,
+) -> Outcome {
+    match offer {
+        Pushdown::Filter(predicate) => filter(dialect, scan, predicate, rule),
+        Pushdown::Limit(_rows) => limit(scan, rule),
+    }
+}
+
 /// Answers an offered filter: the rule's answers combined, and refused if the dialect cannot write it.
-pub fn filter(
+fn filter(
     dialect: &dyn Dialect,
     scan: &RemoteScan,
     predicate: &Predicate,
@@ -81,7 +94,7 @@ pub fn filter(
 }
 
 /// Answers an offered limit: a source may stop early only if every agreed filter is exact there.
-pub fn limit(scan: &RemoteScan, rule: Rule<'_>) -> Outcome {
+fn limit(scan: &RemoteScan, rule: Rule<'_>) -> Outcome {
     let exact = |filter| combine(&scan.columns, filter, rule) == Outcome::Exact;
     if scan.filters.iter().all(exact) {
         Outcome::Exact

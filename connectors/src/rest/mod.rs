@@ -112,9 +112,7 @@ impl Connector for Rest {
         version: ReadVersion,
         scope: &Arc<QueryScope>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        if version != ReadVersion::Committed {
-            return Err(Error::not_supported(format!("a version of table \"{table}\" of an API")));
-        }
+        version.committed_only("rest")?;
         let Some(known) = self.source.http.api.tables.get(table).filter(|_| schema == SCHEMA)
         else {
             return Ok(None);

@@ -28,7 +28,7 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
-use meshwork_engine::{Error, Result, environment};
+use meshwork_engine::{Result, environment};
 
 use self::file::File;
 use crate::relational::negotiate;
@@ -97,9 +97,7 @@ impl Connector for Sqlite {
         if schema != SCHEMA {
             return Ok(None);
         }
-        if version != ReadVersion::Committed {
-            return Err(Error::not_supported("versions of a table in a catalog of kind sqlite"));
-        }
+        version.committed_only("sqlite")?;
         let source = Arc::clone(&self.source);
         let (name, mismatch) = (table.to_owned(), source.mismatch);
         let file = source.file.clone();
@@ -129,12 +127,7 @@ impl RowSource for SqliteSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         let rule =
             |column: &_, test: negotiate::Test<'_>| pushdown::rule(self.mismatch, column, test);
-        match offer {
-            Pushdown::Filter(predicate) => {
-                negotiate::filter(&pushdown::Sqlite, scan, predicate, &rule)
-            }
-            Pushdown::Limit(_rows) => negotiate::limit(scan, &rule),
-        }
+        negotiate::answer(&pushdown::Sqlite, scan, offer, &rule)
     }
 
     /// One split: one statement is one consistent read, several would not be.

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::catalog::TableProvider;
+use meshwork_engine::Result;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{Connector, ReadVersion, RowSource, TableEntry, TableKind};
 use meshwork_engine::remote::{RemoteColumn, RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
-use meshwork_engine::{Error, Result};
 use serde_json::Value;
 
 use self::generate::Table;
@@ -76,9 +76,7 @@ impl Connector for Tpch {
         version: ReadVersion,
         scope: &Arc<QueryScope>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        if version != ReadVersion::Committed {
-            return Err(Error::not_supported(format!("a version of table \"{table}\" of TPC-H")));
-        }
+        version.committed_only("tpch")?;
         let (Some(_scale), Some(known)) = (scale_of(schema), Table::named(table)) else {
             return Ok(None);
         };
