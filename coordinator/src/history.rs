@@ -139,9 +139,9 @@ pub struct History {
 
 impl History {
     /// Enters a new query.
-    pub(crate) fn begin(&self, user: &str, sql: &str) -> Arc<QueryRecord> {
+    pub(crate) fn begin(&self, id: String, user: &str, sql: &str) -> Arc<QueryRecord> {
         let record = Arc::new(QueryRecord {
-            id: self.next_id(),
+            id,
             user: user.to_owned(),
             sql: sql.chars().take(SQL_CHARS_MAX).collect(),
             created_us: environment::unix_micros(),
@@ -196,7 +196,7 @@ impl History {
     }
 
     /// Ids sort by time and differ between coordinators: `20261120_093001_00042_k3x9q`.
-    fn next_id(&self) -> String {
+    pub(crate) fn next_id(&self) -> String {
         let now = chrono::DateTime::from_timestamp_micros(environment::unix_micros());
         let time = now.unwrap_or_default().format("%Y%m%d_%H%M%S");
         let number = self.n_queries.fetch_add(1, Ordering::Relaxed) % 100_000;

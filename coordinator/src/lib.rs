@@ -36,7 +36,7 @@ mod statements;
 mod types;
 
 pub use history::{History, ProgressSnapshot, QueryRecord, QueryState};
-pub use query::{Coordinator, CoordinatorParts, Prepared, Running, StatementKind};
+pub use query::{Coordinator, CoordinatorParts, Prepared, PreparedPlan, Running, StatementKind};
 pub use resolve::{
     Definitions, NodeRow, Nodes, Resolver, SystemTables, View, like, read_catalog_files,
 };

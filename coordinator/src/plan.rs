@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::ViewTable;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -137,16 +136,14 @@ impl Planner<'_> {
         session: &Snapshot,
         tables: BTreeMap<TableName, Arc<dyn TableProvider>>,
     ) -> Result<SessionState> {
-        let mut config = self.base.config().clone();
-        let options = config.options_mut();
+        let mut state = self.base.clone();
+        let options = state.config_mut().options_mut();
         let name = |given: &Option<String>, default: &str| {
             given.clone().unwrap_or_else(|| default.to_owned())
         };
         options.catalog.default_catalog = name(&session.catalog, PLANNER_CATALOG);
         options.catalog.default_schema = name(&session.schema, PLANNER_SCHEMA);
-        Ok(SessionStateBuilder::new_from_existing(self.base.clone())
-            .with_config(config)
-            .with_catalog_list(as_catalogs(tables)?)
-            .build())
+        state.register_catalog_list(as_catalogs(tables)?);
+        Ok(state)
     }
 }

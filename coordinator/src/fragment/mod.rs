@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result as DataFusionResult;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::{
     ChannelResolver, DistributedExt, SessionStateBuilderExt, WorkerResolver,
@@ -105,6 +106,14 @@ impl Distribution {
         self
     }
 
+    /// Whether a query stays in this process: there are no two workers to share it.
+    ///
+    /// # Errors
+    /// Those of whoever lists the workers.
+    pub fn is_alone(&self) -> Result<bool> {
+        Ok(self.workers.get_urls()?.len() < 2 && self.n_tasks_max < 2)
+    }
+
     /// Prepares a session to plan for the workers that live now, and to run those plans. Call it last, and
     /// again for every attempt of a query.
     pub fn configure(
@@ -114,8 +123,8 @@ impl Distribution {
     ) -> Result<SessionStateBuilder> {
         let mut builder = builder
             .with_distributed_option_extension(shippable(settings.clone()))
-            .with_physical_optimizer_rule(Arc::new(yielding::YieldingJoins));
-        if self.workers.get_urls()?.len() < 2 && self.n_tasks_max < 2 {
+            .with_physical_optimizer_rule(yielding_joins());
+        if self.is_alone()? {
             return Ok(builder);
         }
         let config = builder.config().get_or_insert_default();
@@ -136,6 +145,11 @@ impl Distribution {
             .with_distributed_compression(None)?;
         Ok(planner::install(builder.with_distributed_planner()))
     }
+}
+
+/// Returns the rule that every plan needs, distributed or not.
+pub(crate) fn yielding_joins() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    Arc::new(yielding::YieldingJoins)
 }
 
 /// The live workers of a cluster, as the runtime asks for them.

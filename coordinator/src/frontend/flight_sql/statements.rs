@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
+use meshwork_engine::environment::{self, Task};
 use meshwork_engine::{Error, Result};
 use parking_lot::Mutex;
 
@@ -17,12 +18,38 @@ use super::sessions::Caller;
 use super::shelf::Shelf;
 use super::{many_rows, results};
 use crate::frontend::sql_text::{Numbered, number_placeholders};
-use crate::{Coordinator, Running, StatementKind};
+use crate::{Coordinator, PreparedPlan, Running, StatementKind};
 
 const TICKETS_MAX: usize = 10_000;
 const TICKET_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 const PREPARED_MAX: usize = 10_000;
 const PREPARED_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How long a plan is kept for who asked for it: meanwhile it may hold a snapshot open in a source.
+const PLAN_HELD_MAX: Duration = Duration::from_secs(2);
+
+/// A plan that its ticket runs if the client comes back soon; later it is planned again.
+#[derive(Debug)]
+struct Held {
+    plan: Arc<Mutex<Option<PreparedPlan>>>,
+    _until: Task<()>,
+}
+
+impl Held {
+    fn new(plan: PreparedPlan) -> Self {
+        let plan = Arc::new(Mutex::new(Some(plan)));
+        let held = Arc::clone(&plan);
+        let until = environment::spawn("held plan", async move {
+            tokio::time::sleep(PLAN_HELD_MAX).await;
+            drop(held.lock().take());
+        });
+        Self { plan, _until: until }
+    }
+
+    fn take(&self) -> Option<PreparedPlan> {
+        self.plan.lock().take()
+    }
+}
 
 /// A statement with its parameters, planned and not executed.
 #[derive(Debug, Clone)]
@@ -30,6 +57,7 @@ pub(super) struct Planned {
     owner: String,
     text: Arc<Numbered>,
     parameters: Vec<ScalarValue>,
+    held: Option<Arc<Held>>,
     /// The columns that clients were told: what comes is made to fit, be it in a parameter's type.
     announced: SchemaRef,
 }
@@ -43,6 +71,8 @@ pub(super) struct PreparedStatement {
     /// The columns that clients get; one number for an update.
     pub(super) schema: SchemaRef,
     pub(super) parameters: SchemaRef,
+    /// The plan, for the first execution.
+    held: Mutex<Option<Arc<Held>>>,
     /// The rows of parameters bound last.
     bound: Mutex<Vec<Vec<ScalarValue>>>,
 }
@@ -110,6 +140,7 @@ impl Statements {
                 !plan.parameters.fields().is_empty(),
             ),
             parameters: results::plain_schema(&plan.parameters),
+            held: Mutex::new(plan.plan.map(|plan| Arc::new(Held::new(plan)))),
             bound: Mutex::default(),
         })
     }
@@ -166,6 +197,7 @@ impl Statements {
             owner: statement.owner.clone(),
             text,
             parameters,
+            held: statement.held.lock().take(),
             announced,
         }))
     }
@@ -179,7 +211,8 @@ impl Statements {
             )
             .with_hint("Ask for the statement's FlightInfo again: a ticket works once.")
         })?;
-        let running = self.start(caller, &planned.text, planned.parameters).await?;
+        let plan = planned.held.and_then(|held| held.take());
+        let running = self.start(caller, &planned.text, planned.parameters, plan).await?;
         let schema = planned.announced;
         if schema.fields().len() != running.schema.fields().len() {
             return Err(Error::user(
@@ -227,7 +260,7 @@ impl Statements {
         text: &Numbered,
         parameters: Vec<ScalarValue>,
     ) -> Result<i64> {
-        let running = self.start(caller, text, parameters).await?;
+        let running = self.start(caller, text, parameters, None).await?;
         match running.kind {
             StatementKind::Update => results::affected(running).await,
             StatementKind::Rows => results::discard(running).await.map(|()| 0),
@@ -265,9 +298,10 @@ impl Statements {
         caller: &Caller,
         text: &Numbered,
         parameters: Vec<ScalarValue>,
+        plan: Option<PreparedPlan>,
     ) -> Result<Running> {
         self.coordinator
-            .execute(&caller.session, &text.sql, parameters)
+            .execute(&caller.session, &text.sql, parameters, plan)
             .await
             .map_err(|error| placed(error, text))
     }

@@ -3,7 +3,10 @@
 //! ```text
 //! text ─parse─► statement ─resolve─► tables ─plan─► logical plan ─► physical plan ─results─► rows
 //! ```
-//! Front doors only encode what comes back; they never plan or execute anything themselves.
+//! Front doors only encode what comes back; they never plan or execute anything themselves. [`context`] is one
+//! statement on this way.
+
+mod context;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,23 +15,24 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
-use datafusion::logical_expr::{DmlStatement, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::sql::parser::Statement as DataFusionStatement;
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result, functions};
 
+use self::context::Answer;
+pub(crate) use self::context::QueryContext;
 use crate::cluster::Cluster;
 use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
-use crate::parse::{ExplainMode, Parsed, Statement, TableVersions, parse};
-use crate::plan::{Planned, Planner, base_config};
-use crate::resolve::{Found, Resolver};
+use crate::parse::{Parsed, Statement, parse};
+use crate::plan::{Planned, base_config};
+use crate::resolve::Resolver;
 use crate::results::{self, EndGuard, Kept};
 use crate::schedule::{self, Admission, Admitted, Retry, RunOptions};
 use crate::session::{Identity, Session, Snapshot};
@@ -92,7 +96,7 @@ pub enum StatementKind {
 }
 
 /// A statement that was planned but not run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Prepared {
     /// What it is.
     pub kind: StatementKind,
@@ -100,6 +104,22 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// Its parameters `$1`, `$2`, ... in order; text where the type is not known.
     pub parameters: SchemaRef,
+    /// The plan of a query; other statements are planned when they run.
+    pub plan: Option<PreparedPlan>,
+}
+
+/// A plan that waits to be run, once and soon: it holds what the query pins in its sources.
+pub struct PreparedPlan {
+    query_id: String,
+    planned: Box<Planned>,
+    snapshot: Snapshot,
+    scope: Arc<QueryScope>,
+}
+
+impl fmt::Debug for PreparedPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedPlan").field("query_id", &self.query_id).finish_non_exhaustive()
+    }
 }
 
 /// A query that runs. Dropping `rows` cancels it.
@@ -122,23 +142,12 @@ impl fmt::Debug for Running {
     }
 }
 
-/// One query while it is being planned: everything the steps share.
-pub(crate) struct QueryContext<'a> {
-    pub(crate) coordinator: &'a Arc<Coordinator>,
-    pub(crate) session: &'a Arc<Session>,
-    pub(crate) snapshot: Snapshot,
-    pub(crate) scope: Arc<QueryScope>,
-    pub(crate) base: SessionState,
-}
-
-/// What a statement became.
-enum Answer {
-    /// A plan to run.
-    Plan(Box<Planned>, StatementKind),
-    /// Rows that are there already.
-    Batch(RecordBatch),
-    /// So many rows were changed.
-    Changed(u64),
+/// A statement that was admitted, and what it reads and sets.
+struct Started {
+    answer: Answer,
+    snapshot: Snapshot,
+    scope: Arc<QueryScope>,
+    admitted: Admitted,
 }
 
 impl Coordinator {
@@ -148,6 +157,7 @@ impl Coordinator {
             .with_default_features()
             .with_config(base_config())
             .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
+        let builder = builder.with_physical_optimizer_rule(fragment::yielding_joins());
         let base = functions::register(builder).build();
         Arc::new(Self {
             catalogs: parts.catalogs,
@@ -171,22 +181,31 @@ impl Coordinator {
     /// # Errors
     /// Those of parsing, resolving and planning.
     pub async fn prepare(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
-        let context = self.context(session, "prepare");
+        let query_id = self.history.next_id();
+        let context = self.context(session, &query_id);
         let Parsed { statement, versions } = parse(sql)?;
         let none = || Arc::new(Schema::empty());
-        let rows = |schema| Prepared { kind: StatementKind::Rows, schema, parameters: none() };
+        let without_plan = |kind, schema| Prepared { kind, schema, parameters: none(), plan: None };
+        let rows = |schema| without_plan(StatementKind::Rows, schema);
         match statement {
             Statement::Plan(statement) => {
                 let planned = context.plan(&statement, &versions).await?;
-                prepared(&planned.plan)
+                let mut prepared = prepared(&planned.plan)?;
+                if prepared.kind == StatementKind::Rows {
+                    let QueryContext { snapshot, scope, .. } = context;
+                    let planned = Box::new(planned);
+                    prepared.plan = Some(PreparedPlan { query_id, planned, snapshot, scope });
+                }
+                Ok(prepared)
             }
             Statement::Explain { .. } => Ok(rows(explain::schema())),
             Statement::Show(show) => Ok(rows(statements::show(&context, &show).await?.schema())),
-            _ => Ok(Prepared { kind: StatementKind::Update, schema: none(), parameters: none() }),
+            _ => Ok(without_plan(StatementKind::Update, none())),
         }
     }
 
-    /// Runs a statement. `parameters` stand for `$1`, `$2`, ... in order.
+    /// Runs a statement. `parameters` stand for `$1`, `$2`, ... in order; `plan` is what preparing this text made of
+    /// it, so that it is not planned twice.
     ///
     /// # Errors
     /// Those of parsing, resolving and planning, and of statements that are no queries. What fails later
@@ -196,15 +215,21 @@ impl Coordinator {
         session: &Arc<Session>,
         sql: &str,
         parameters: Vec<ScalarValue>,
+        plan: Option<PreparedPlan>,
     ) -> Result<Running> {
-        let record = self.history.begin(session.user(), sql);
+        let query_id = match &plan {
+            Some(plan) => plan.query_id.clone(),
+            None => self.history.next_id(),
+        };
+        let record = self.history.begin(query_id, session.user(), sql);
         let guard = EndGuard::new(Arc::clone(&self.history), Arc::clone(&record));
         // Boxed: the future of planning is large, and doors hold many.
-        let start = Box::pin(self.start(session, sql, parameters, &record));
+        let start = Box::pin(self.start(session, sql, parameters, plan, &record));
         let started = record.cancel.run_until_cancelled(start);
         match started.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
-            Ok((answer, context, admitted)) => {
-                self.deliver(answer, &context, Kept::new(guard, &context.scope, admitted)).await
+            Ok(Started { answer, snapshot, scope, admitted }) => {
+                let kept = Kept::new(guard, &scope, admitted);
+                self.deliver(answer, &snapshot, &scope, kept).await
             }
             Err(error) => {
                 guard.end(Some(&error));
@@ -278,42 +303,49 @@ impl Coordinator {
         let generation = self.catalogs.generation();
         let settings = snapshot.query_settings(query_id, session.user(), generation);
         let scope = QueryScope::new(settings.clone());
-        let base = (self.base)();
-        let mut config = base.config().clone().with_extension(Arc::clone(&scope));
-        config = config.with_batch_size(settings.batch_size);
+        let mut base = (self.base)();
+        let config = base.config().clone().with_extension(Arc::clone(&scope));
+        let mut config = config.with_batch_size(settings.batch_size);
         if let Some(partitions) = snapshot.target_partitions() {
             config = config.with_target_partitions(partitions);
         }
         config.options_mut().extensions.insert(settings);
-        let base = SessionStateBuilder::new_from_existing(base).with_config(config).build();
+        *base.config_mut() = config;
         QueryContext { coordinator: self, session, snapshot, scope, base }
     }
 
-    async fn start<'a>(
-        self: &'a Arc<Self>,
-        session: &'a Arc<Session>,
+    async fn start(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
         sql: &str,
         parameters: Vec<ScalarValue>,
+        plan: Option<PreparedPlan>,
         record: &QueryRecord,
-    ) -> Result<(Answer, QueryContext<'a>, Admitted)> {
+    ) -> Result<Started> {
         let admitted = self.admission.admit().await?;
+        if let Some(PreparedPlan { planned, snapshot, scope, .. }) = plan {
+            let answer = Answer::of_query(*planned, parameters)?;
+            return Ok(Started { answer, snapshot, scope, admitted });
+        }
         let Parsed { statement, versions } = parse(sql)?;
         let context = self.context(session, &record.id);
         let answer = context.answer(statement, &versions, parameters).await?;
-        Ok((answer, context, admitted))
+        let QueryContext { snapshot, scope, .. } = context;
+        Ok(Started { answer, snapshot, scope, admitted })
     }
 
     async fn deliver(
         self: &Arc<Self>,
         answer: Answer,
-        context: &QueryContext<'_>,
+        snapshot: &Snapshot,
+        scope: &Arc<QueryScope>,
         kept: Kept,
     ) -> Result<Running> {
         let record = Arc::clone(kept.guard.record());
-        let versions = context.scope.versions();
+        let versions = scope.versions();
         let (kind, rows) = match answer {
             Answer::Plan(planned, kind) => {
-                let rows = match self.run(*planned, context, kind, &record).await {
+                let rows = match self.run(*planned, snapshot, scope, kind, &record).await {
                     Ok(rows) => rows,
                     Err(error) => {
                         kept.guard.end(Some(&error));
@@ -336,23 +368,19 @@ impl Coordinator {
     async fn run(
         self: &Arc<Self>,
         planned: Planned,
-        context: &QueryContext<'_>,
+        snapshot: &Snapshot,
+        scope: &Arc<QueryScope>,
         kind: StatementKind,
         record: &QueryRecord,
     ) -> Result<SendableRecordBatchStream> {
-        let first = self.fragment(&planned, &context.snapshot, &context.scope).await?;
+        let first = self.fragment(&planned, snapshot, scope).await?;
         let stages = fragment::stages(first.plan());
         record.running(stages.len(), stages.iter().map(|stage| stage.n_tasks).sum());
         let options = RunOptions {
-            deadline: Some(Duration::from_secs(context.snapshot.query_timeout_s())),
+            deadline: Some(Duration::from_secs(snapshot.query_timeout_s())),
             cluster: self.cluster.clone(),
         };
-        let again = (
-            Arc::clone(self),
-            Arc::new(planned),
-            context.snapshot.clone(),
-            Arc::clone(&context.scope),
-        );
+        let again = (Arc::clone(self), Arc::new(planned), snapshot.clone(), Arc::clone(scope));
         let replan = move |retry: Retry| {
             let (coordinator, planned, snapshot, scope) = again.clone();
             async move {
@@ -366,7 +394,7 @@ impl Coordinator {
     }
 
     /// Makes the physical plan for the workers that live now.
-    pub(crate) async fn fragment(
+    async fn fragment(
         &self,
         planned: &Planned,
         snapshot: &Snapshot,
@@ -374,124 +402,15 @@ impl Coordinator {
     ) -> Result<schedule::Planned> {
         let distribution =
             self.distribution.clone().with_tasks_max(snapshot.tasks_max().unwrap_or(0));
+        if distribution.is_alone()? {
+            let plan = planned.state.create_physical_plan(&planned.plan).await?;
+            return schedule::Planned::new(plan, planned.state.task_ctx());
+        }
         let builder = SessionStateBuilder::new_from_existing(planned.state.clone());
         let state = distribution.configure(builder, scope.settings())?.build();
         let plan = state.create_physical_plan(&planned.plan).await?;
         schedule::Planned::new(plan, state.task_ctx())
     }
-}
-
-impl QueryContext<'_> {
-    pub(crate) fn planner(&self) -> Planner<'_> {
-        Planner {
-            resolver: &self.coordinator.resolver,
-            scope: &self.scope,
-            session: &self.snapshot,
-            base: &self.base,
-        }
-    }
-
-    /// Resolves and plans a query or an insert.
-    pub(crate) async fn plan(
-        &self,
-        statement: &DataFusionStatement,
-        versions: &TableVersions,
-    ) -> Result<Planned> {
-        self.planner().plan(statement, versions).await
-    }
-
-    /// Returns the columns of a table, or of a view by planning it.
-    pub(crate) async fn columns_of(&self, parts: &[String]) -> Result<SchemaRef> {
-        let resolver = &self.coordinator.resolver;
-        let name = resolver.full_name(parts, &self.snapshot)?;
-        let version = self.snapshot.read_version();
-        match resolver.find(&name, version, &self.scope).await? {
-            Found::Table(table) => Ok(table.schema()),
-            Found::View(view) => Ok(self.planner().plan_view(&view, 0).await?.schema()),
-        }
-    }
-
-    async fn answer(
-        &self,
-        statement: Statement,
-        versions: &TableVersions,
-        parameters: Vec<ScalarValue>,
-    ) -> Result<Answer> {
-        match statement {
-            Statement::Plan(statement) => self.answer_plan(&statement, versions, parameters).await,
-            Statement::Explain { mode, statement } => {
-                let Statement::Plan(statement) = *statement else {
-                    return Err(Error::not_supported("EXPLAIN of a statement that is no query"));
-                };
-                self.explain(mode, &statement, versions).await.map(Answer::Batch)
-            }
-            Statement::Show(show) => statements::show(self, &show).await.map(Answer::Batch),
-            other => statements::change(self, other, versions).await.map(Answer::Changed),
-        }
-    }
-
-    async fn answer_plan(
-        &self,
-        statement: &DataFusionStatement,
-        versions: &TableVersions,
-        parameters: Vec<ScalarValue>,
-    ) -> Result<Answer> {
-        let Planned { plan, state } = self.plan(statement, versions).await?;
-        let plan = with_parameters(plan, parameters)?;
-        let LogicalPlan::Dml(insert) = &plan else {
-            return Ok(Answer::Plan(Box::new(Planned { plan, state }), StatementKind::Rows));
-        };
-        if self.session.batch.lock().await.is_some() {
-            return statements::insert_into_batch(self, insert, &state).await.map(Answer::Changed);
-        }
-        let insert = insert_of(plan)?;
-        Ok(Answer::Plan(Box::new(Planned { plan: insert, state }), StatementKind::Update))
-    }
-
-    async fn explain(
-        &self,
-        mode: ExplainMode,
-        statement: &DataFusionStatement,
-        versions: &TableVersions,
-    ) -> Result<RecordBatch> {
-        let Planned { plan, state } = self.plan(statement, versions).await?;
-        let optimized = state.optimize(&plan)?;
-        let planned = Planned { plan, state };
-        let coordinator = self.coordinator;
-        let made = coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
-        if mode == ExplainMode::Analyze {
-            let plan = Arc::clone(made.plan());
-            let never_again = |retry: Retry| async { Err(retry.cause) };
-            let rows = schedule::run(made, RunOptions::default(), never_again);
-            let rows = results::count_rows(rows).await?;
-            return explain::analyzed(plan, rows).await;
-        }
-        explain::explained(mode, &optimized, made.plan())
-    }
-}
-
-/// Only whole-row appends are inserts; what else DataFusion plans as DML is refused by name.
-fn insert_of(plan: LogicalPlan) -> Result<LogicalPlan> {
-    use datafusion::logical_expr::WriteOp;
-    use datafusion::logical_expr::dml::InsertOp;
-    let LogicalPlan::Dml(DmlStatement { op, .. }) = &plan else { return Ok(plan) };
-    match op {
-        WriteOp::Insert(InsertOp::Append) => Ok(plan),
-        other => Err(Error::not_supported(format!("the statement {other}"))),
-    }
-}
-
-fn with_parameters(plan: LogicalPlan, parameters: Vec<ScalarValue>) -> Result<LogicalPlan> {
-    let wanted = plan.get_parameter_names()?.len();
-    if wanted != parameters.len() {
-        let message =
-            format!("the statement has {wanted} parameters, {} were given", parameters.len());
-        return Err(Error::user("WRONG_PARAMETER_COUNT", message));
-    }
-    if wanted == 0 {
-        return Ok(plan);
-    }
-    Ok(plan.with_param_values(ParamValues::from(parameters))?)
 }
 
 fn prepared(plan: &LogicalPlan) -> Result<Prepared> {
@@ -506,13 +425,15 @@ fn prepared(plan: &LogicalPlan) -> Result<Prepared> {
     let parameters = Arc::new(Schema::new(numbered.into_values().collect::<Vec<_>>()));
     Ok(match plan {
         LogicalPlan::Dml(_) => {
-            Prepared { kind: StatementKind::Update, schema: Arc::new(Schema::empty()), parameters }
+            let schema = Arc::new(Schema::empty());
+            Prepared { kind: StatementKind::Update, schema, parameters, plan: None }
         }
         // Whatever is no DML returns rows.
         _ => Prepared {
             kind: StatementKind::Rows,
             schema: Arc::clone(plan.schema().inner()),
             parameters,
+            plan: None,
         },
     })
 }

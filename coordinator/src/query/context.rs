@@ -1,0 +1,167 @@
+//! One statement on its way to an answer: a plan to run, rows that are there already, or a number of changed
+//! rows.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{DmlStatement, LogicalPlan};
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::{Error, Result};
+
+use super::{Coordinator, StatementKind};
+use crate::parse::{ExplainMode, Statement, TableVersions};
+use crate::plan::{Planned, Planner};
+use crate::resolve::Found;
+use crate::results;
+use crate::schedule::{self, Retry, RunOptions};
+use crate::session::{Session, Snapshot};
+use crate::{explain, statements};
+
+/// One query while it is being planned: everything the steps share.
+pub(crate) struct QueryContext<'a> {
+    pub(crate) coordinator: &'a Arc<Coordinator>,
+    pub(crate) session: &'a Arc<Session>,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) scope: Arc<QueryScope>,
+    pub(crate) base: SessionState,
+}
+
+/// What a statement became.
+pub(super) enum Answer {
+    /// A plan to run.
+    Plan(Box<Planned>, StatementKind),
+    /// Rows that are there already.
+    Batch(RecordBatch),
+    /// So many rows were changed.
+    Changed(u64),
+}
+
+impl Answer {
+    /// Returns the plan of a query with its parameters.
+    pub(super) fn of_query(planned: Planned, parameters: Vec<ScalarValue>) -> Result<Self> {
+        let Planned { plan, state } = planned;
+        let plan = with_parameters(plan, parameters)?;
+        Ok(Self::Plan(Box::new(Planned { plan, state }), StatementKind::Rows))
+    }
+}
+
+impl QueryContext<'_> {
+    pub(crate) fn planner(&self) -> Planner<'_> {
+        Planner {
+            resolver: &self.coordinator.resolver,
+            scope: &self.scope,
+            session: &self.snapshot,
+            base: &self.base,
+        }
+    }
+
+    /// Resolves and plans a query or an insert.
+    pub(crate) async fn plan(
+        &self,
+        statement: &DataFusionStatement,
+        versions: &TableVersions,
+    ) -> Result<Planned> {
+        self.planner().plan(statement, versions).await
+    }
+
+    /// Returns the columns of a table, or of a view by planning it.
+    pub(crate) async fn columns_of(&self, parts: &[String]) -> Result<SchemaRef> {
+        let resolver = &self.coordinator.resolver;
+        let name = resolver.full_name(parts, &self.snapshot)?;
+        let version = self.snapshot.read_version();
+        match resolver.find(&name, version, &self.scope).await? {
+            Found::Table(table) => Ok(table.schema()),
+            Found::View(view) => Ok(self.planner().plan_view(&view, 0).await?.schema()),
+        }
+    }
+
+    pub(super) async fn answer(
+        &self,
+        statement: Statement,
+        versions: &TableVersions,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Answer> {
+        match statement {
+            Statement::Plan(statement) => self.answer_plan(&statement, versions, parameters).await,
+            Statement::Explain { mode, statement } => {
+                let Statement::Plan(statement) = *statement else {
+                    return Err(Error::not_supported("EXPLAIN of a statement that is no query"));
+                };
+                self.explain(mode, &statement, versions).await.map(Answer::Batch)
+            }
+            Statement::Show(show) => statements::show(self, &show).await.map(Answer::Batch),
+            other => statements::change(self, other, versions).await.map(Answer::Changed),
+        }
+    }
+
+    async fn answer_plan(
+        &self,
+        statement: &DataFusionStatement,
+        versions: &TableVersions,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Answer> {
+        let planned = self.plan(statement, versions).await?;
+        if !matches!(planned.plan, LogicalPlan::Dml(_)) {
+            return Answer::of_query(planned, parameters);
+        }
+        let Planned { plan, state } = planned;
+        let plan = with_parameters(plan, parameters)?;
+        let LogicalPlan::Dml(insert) = &plan else {
+            return Err(Error::internal("parameters made another statement of an insert"));
+        };
+        if self.session.batch.lock().await.is_some() {
+            return statements::insert_into_batch(self, insert, &state).await.map(Answer::Changed);
+        }
+        let insert = insert_of(plan)?;
+        Ok(Answer::Plan(Box::new(Planned { plan: insert, state }), StatementKind::Update))
+    }
+
+    async fn explain(
+        &self,
+        mode: ExplainMode,
+        statement: &DataFusionStatement,
+        versions: &TableVersions,
+    ) -> Result<RecordBatch> {
+        let Planned { plan, state } = self.plan(statement, versions).await?;
+        let optimized = state.optimize(&plan)?;
+        let planned = Planned { plan, state };
+        let coordinator = self.coordinator;
+        let made = coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
+        if mode == ExplainMode::Analyze {
+            let plan = Arc::clone(made.plan());
+            let never_again = |retry: Retry| async { Err(retry.cause) };
+            let rows = schedule::run(made, RunOptions::default(), never_again);
+            let rows = results::count_rows(rows).await?;
+            return explain::analyzed(plan, rows).await;
+        }
+        explain::explained(mode, &optimized, made.plan())
+    }
+}
+
+/// Only whole-row appends are inserts; what else DataFusion plans as DML is refused by name.
+fn insert_of(plan: LogicalPlan) -> Result<LogicalPlan> {
+    use datafusion::logical_expr::WriteOp;
+    use datafusion::logical_expr::dml::InsertOp;
+    let LogicalPlan::Dml(DmlStatement { op, .. }) = &plan else { return Ok(plan) };
+    match op {
+        WriteOp::Insert(InsertOp::Append) => Ok(plan),
+        other => Err(Error::not_supported(format!("the statement {other}"))),
+    }
+}
+
+fn with_parameters(plan: LogicalPlan, parameters: Vec<ScalarValue>) -> Result<LogicalPlan> {
+    let wanted = plan.get_parameter_names()?.len();
+    if wanted != parameters.len() {
+        let message =
+            format!("the statement has {wanted} parameters, {} were given", parameters.len());
+        return Err(Error::user("WRONG_PARAMETER_COUNT", message));
+    }
+    if wanted == 0 {
+        return Ok(plan);
+    }
+    Ok(plan.with_param_values(ParamValues::from(parameters))?)
+}
