@@ -2,7 +2,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: demo test test-matrix bench fmt lint
+.PHONY: demo test test-matrix test-long bench fmt lint
 
 # Builds the binary, lays sample sources out under .demo/, runs three queries, stays up until Ctrl-C.
 demo:
@@ -22,10 +22,19 @@ test-matrix:
 	cargo build --workspace --bins
 	MESHWORK_TEST_MATRIX=1 MESHWORK_TEST_TPCH_SCALE=0.1 cargo test --workspace --test slt --test tpch
 
-# TPC-H SF1, interleaved: plain DataFusion, standalone, coordinator and two workers.
+# What takes an hour, on the release build: 500 kills of store writers, 50 of each fault of a process, a build side
+# of eleven minutes, TPC-H at scale factor 1 on every shape and spread over sources.
+test-long:
+	cargo build --release --workspace --bins
+	MESHWORK_KILLS=500 MESHWORK_TEST_FAULTS=50 MESHWORK_TEST_TPCH_SCALE=1 cargo test --release --workspace \
+		--test store --test faults --test tpch --test cluster -- --test-threads 1 --include-ignored --nocapture
+
+# Side by side: TPC-H SF1 on plain DataFusion, standalone, coordinator and two workers; PostgreSQL; starting.
 bench:
 	cargo build --release --workspace --bins
-	$(CARGO_TARGET_DIR)/release/bench
+	$(CARGO_TARGET_DIR)/release/bench tpch
+	$(CARGO_TARGET_DIR)/release/bench postgres
+	$(CARGO_TARGET_DIR)/release/bench start
 
 fmt:
 	cargo fmt --all

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use meshwork::client::Client;
 use meshwork_engine::environment;
 use tempfile::TempDir;
@@ -35,9 +35,11 @@ pub enum Shape {
 #[derive(Debug)]
 pub struct Cluster {
     url: String,
+    /// Where workers join; empty for a standalone node.
+    join: String,
     coordinator: Node,
     workers: Vec<Node>,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Cluster {
@@ -56,7 +58,7 @@ impl Cluster {
             Shape::Standalone => {
                 let mut node = Node::start(home.path(), "standalone", &durable(&["--listen"]))?;
                 let url = node.says("meshwork is ready: ").await?;
-                Ok(Self { url, coordinator: node, workers: Vec::new(), _home: home })
+                Ok(Self { url, join: String::new(), coordinator: node, workers: vec![], home })
             }
             Shape::Workers(n_workers) => Self::start_workers(home, n_workers).await,
         }
@@ -67,14 +69,32 @@ impl Cluster {
         let mut coordinator = Node::start(home.path(), "coordinator", &arguments)?;
         let url = coordinator.says("meshwork is ready: ").await?;
         let join = coordinator.says("workers join at: ").await?;
-        let mut workers = Vec::new();
+        let mut cluster = Self { url, join, coordinator, workers: vec![], home };
         for _ in 0..n_workers {
-            let arguments = ["--coordinator", &join, "--listen", ANY_PORT].map(str::to_owned);
-            workers.push(Node::start(home.path(), "worker", &arguments)?);
+            cluster.start_worker()?;
         }
-        let cluster = Self { url, coordinator, workers, _home: home };
         cluster.wait_for_workers(n_workers).await?;
         Ok(cluster)
+    }
+
+    /// Starts one more worker and waits until all are planned with.
+    ///
+    /// # Errors
+    /// When it does not start, or is not seen in time.
+    pub async fn add_worker(&mut self) -> Result<()> {
+        self.start_worker()?;
+        self.wait_for_workers(self.workers.len()).await
+    }
+
+    /// Forgets a worker and ends its process.
+    pub fn remove_worker(&mut self, index: usize) {
+        drop(self.workers.remove(index));
+    }
+
+    fn start_worker(&mut self) -> Result<()> {
+        let arguments = ["--coordinator", &self.join, "--listen", ANY_PORT].map(str::to_owned);
+        self.workers.push(Node::start(self.home.path(), "worker", &arguments)?);
+        Ok(())
     }
 
     /// Where clients connect.
@@ -93,6 +113,14 @@ impl Cluster {
     /// The worker processes, in the order of their start.
     pub fn workers(&mut self) -> &mut [Node] {
         &mut self.workers
+    }
+
+    /// The process ids of the workers.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn worker_ids(&self) -> Result<Vec<u32>> {
+        self.workers.iter().map(Node::id).collect()
     }
 
     /// The coordinator's process.
@@ -179,6 +207,18 @@ impl Node {
         self.process.id().context("the process has ended")
     }
 
+    /// Sends the process a signal: `STOP` freezes it as a machine that hangs would.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = std::process::Command::new("kill")
+            .args(["-s", name, &self.id()?.to_string()])
+            .status()?;
+        ensure!(sent.success(), "kill -s {name}");
+        Ok(())
+    }
+
     /// Kills the process, as a machine that loses power would, and waits until it is gone.
     ///
     /// # Errors
@@ -212,7 +252,10 @@ impl Node {
 }
 
 /// Returns the binary that lies beside this test or benchmark: built by the same cargo command.
-fn program() -> Result<PathBuf> {
+///
+/// # Errors
+/// When it was not built.
+pub fn program() -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     let folder = here.parent().context("a program lies in a folder")?;
     let folder = match folder.ends_with("deps") {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use meshwork::demo::rest::{RestServer, rows_of};
 use meshwork::demo::tpch::{Part, Table};
@@ -133,7 +133,7 @@ fn fill(table: Table, prefix: &str, scale: f64) -> Result<Vec<String>> {
         Table::Partsupp => "ps_partkey, ps_suppkey".to_owned(),
         other => other.schema().field(0).name().clone(),
     };
-    let columns = columns_of(&table.schema())?;
+    let columns = columns_of(&table.schema());
     let mut statements = vec![format!("CREATE TABLE {name} ({columns}, PRIMARY KEY ({key}))")];
     for batch in generated(table, scale)? {
         statements.push(format!("INSERT INTO {name} VALUES {}", values_of(&batch)?));
@@ -141,9 +141,9 @@ fn fill(table: Table, prefix: &str, scale: f64) -> Result<Vec<String>> {
     Ok(statements)
 }
 
-fn columns_of(schema: &SchemaRef) -> Result<String> {
-    let mut columns = Vec::new();
-    for field in schema.fields() {
+/// Returns the columns of a table in the words that both databases know.
+pub fn columns_of(schema: &SchemaRef) -> String {
+    let column = |field: &FieldRef| {
         let kind = match field.data_type() {
             DataType::Int64 => "BIGINT".to_owned(),
             DataType::Int32 => "INTEGER".to_owned(),
@@ -152,9 +152,9 @@ fn columns_of(schema: &SchemaRef) -> Result<String> {
             // What is left of TPC-H is text.
             _ => "VARCHAR(255)".to_owned(),
         };
-        columns.push(format!("{} {kind} NOT NULL", field.name()));
-    }
-    Ok(columns.join(", "))
+        format!("{} {kind} NOT NULL", field.name())
+    };
+    schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
 fn values_of(batch: &RecordBatch) -> Result<String> {

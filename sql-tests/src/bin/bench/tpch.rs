@@ -1,26 +1,24 @@
-//! `make bench`: TPC-H on plain DataFusion, on one process, and on a coordinator with two workers, in one
-//! interleaved run on the same cores; the answers are compared as well.
-//!
-//! `BENCH_SCALE` (1), `BENCH_ROUNDS` (3) and `BENCH_FOLDER` (target/bench) change what is run. The figure of
-//! a query is its fastest round.
-
-use std::path::PathBuf;
-use std::time::Duration;
+//! TPC-H on plain DataFusion, on one process, and on a coordinator with two workers, in one interleaved run on
+//! the same cores; the answers are compared as well. Then a query that needs no exchange, many times.
 
 use anyhow::{Context, Result};
-use arrow::array::RecordBatch;
 use meshwork::client::Client;
 use meshwork::demo::tpch::Extent;
-use meshwork_engine::environment;
 use meshwork_sql_tests::cluster::{Cluster, Shape};
 use meshwork_sql_tests::oracle::Oracle;
 use meshwork_sql_tests::{compare, tpch};
+
+use super::{folder, n_rounds, say, scale, timed};
 
 /// Files of each large table.
 const N_FILES: i32 = 4;
 
 /// What is compared, in the order of the table's columns.
 const SUBJECTS: [&str; 3] = ["datafusion", "standalone", "1+2 processes"];
+
+/// A query that needs no exchange, and how often it is asked for its median.
+const SMALL: &str = "SELECT n_name, n_regionkey FROM nation WHERE n_nationkey = 7";
+const N_SMALL: usize = 201;
 
 /// Milliseconds of each subject for one query, and whether its answer is the first subject's.
 #[derive(Debug, Clone, Copy)]
@@ -29,64 +27,73 @@ struct Figures {
     equal: [bool; 3],
 }
 
-fn main() -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let figures = runtime.block_on(measure())?;
-    report(&figures);
-    Ok(())
+/// Who is asked.
+struct Subjects {
+    oracle: Oracle,
+    doors: [Client; 2],
+    _clusters: [Cluster; 2],
 }
 
-async fn measure() -> Result<Vec<Figures>> {
-    let scale: f64 = setting("BENCH_SCALE", 1.0)?;
-    let n_rounds: usize = setting("BENCH_ROUNDS", 3)?;
-    let folder = std::path::absolute(setting("BENCH_FOLDER", PathBuf::from("target/bench"))?)?;
-    let lake = folder.join(format!("sf{scale}"));
+/// Measures and prints.
+pub(crate) async fn run() -> Result<()> {
+    let (scale, n_rounds) = (scale()?, n_rounds()?);
+    let lake = folder()?.join(format!("sf{scale}"));
     say(&format!("TPC-H at scale factor {scale} in {}, {n_rounds} rounds", lake.display()));
     tpch::write_lake(&lake, Extent { scale, n_files: N_FILES })?;
-
     let oracle = Oracle::over(&lake.join("tpch")).await?;
     let file = format!("connector = \"lake\"\nlocation = {:?}\n", lake.to_string_lossy());
     let standalone = Cluster::start(Shape::Standalone, &[("lake", file.clone())]).await?;
     let cluster = Cluster::start(Shape::Workers(2), &[("lake", file)]).await?;
-    let mut doors = [session(&standalone).await?, session(&cluster).await?];
+    let doors = [session(&standalone).await?, session(&cluster).await?];
+    let mut subjects = Subjects { oracle, doors, _clusters: [standalone, cluster] };
 
     let nothing = Figures { fastest_ms: [f64::INFINITY; 3], equal: [true; 3] };
     let mut figures = vec![nothing; tpch::N_QUERIES];
     for round in 1..=n_rounds {
         for (index, figure) in figures.iter_mut().enumerate() {
             let sql = tpch::query(index + 1)?;
-            one_round(&oracle, &mut doors, &sql, figure)
-                .await
-                .with_context(|| format!("q{:02}", index + 1))?;
+            let asked = subjects.ask_all(&sql, figure).await;
+            asked.with_context(|| format!("q{:02}", index + 1))?;
         }
         say(&format!("round {round} of {n_rounds} done"));
     }
-    Ok(figures)
+    report(&figures);
+    subjects.report_small().await
 }
 
-/// Runs one query on all subjects, one after the other.
-async fn one_round(
-    oracle: &Oracle,
-    doors: &mut [Client; 2],
-    sql: &str,
-    figure: &mut Figures,
-) -> Result<()> {
-    let (expected, took) = timed(oracle.query(sql)).await?;
-    figure.fastest_ms[0] = figure.fastest_ms[0].min(took);
-    for (index, door) in doors.iter_mut().enumerate() {
-        let (actual, took) = timed(async { Ok(door.query(sql).await?) }).await?;
-        figure.fastest_ms[index + 1] = figure.fastest_ms[index + 1].min(took);
-        figure.equal[index + 1] &= compare::same_rows(&expected, &actual).is_ok();
+impl Subjects {
+    /// Runs one query on all, one after the other.
+    async fn ask_all(&mut self, sql: &str, figure: &mut Figures) -> Result<()> {
+        let (expected, took) = timed(self.oracle.query(sql)).await?;
+        figure.fastest_ms[0] = figure.fastest_ms[0].min(took);
+        for (index, door) in self.doors.iter_mut().enumerate() {
+            let (actual, took) = timed(async { Ok(door.query(sql).await?) }).await?;
+            figure.fastest_ms[index + 1] = figure.fastest_ms[index + 1].min(took);
+            figure.equal[index + 1] &= compare::same_rows(&expected, &actual).is_ok();
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn timed(
-    query: impl Future<Output = Result<Vec<RecordBatch>>>,
-) -> Result<(Vec<RecordBatch>, f64)> {
-    let since = environment::instant();
-    let rows = query.await?;
-    Ok((rows, milliseconds(since.elapsed())))
+    /// Asks the small query of all, in turn, and prints the medians.
+    async fn report_small(&mut self) -> Result<()> {
+        let mut took_ms = [const { Vec::new() }; 3];
+        for _ in 0..N_SMALL {
+            took_ms[0].push(timed(self.oracle.query(SMALL)).await?.1);
+            for (index, door) in self.doors.iter_mut().enumerate() {
+                let asked = timed(async { Ok(door.query(SMALL).await?) });
+                took_ms[index + 1].push(asked.await?.1);
+            }
+        }
+        say(&format!("\n{SMALL}, median of {N_SMALL}:"));
+        let medians = took_ms.map(|mut took| {
+            took.sort_by(f64::total_cmp);
+            took[took.len() / 2]
+        });
+        for (name, median) in SUBJECTS.iter().zip(medians) {
+            say(&format!("{name}: {median:.2} ms ({:+.2} ms)", median - medians[0]));
+        }
+        Ok(())
+    }
 }
 
 async fn session(cluster: &Cluster) -> Result<Client> {
@@ -122,23 +129,4 @@ fn report(figures: &[Figures]) {
             "{name}: {n_equal} of {n} equal to plain DataFusion, geometric mean {mean:.2} times its time"
         ));
     }
-}
-
-fn setting<T: std::str::FromStr>(name: &str, default: T) -> Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    match std::env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
-        Err(_unset) => Ok(default),
-    }
-}
-
-fn milliseconds(took: Duration) -> f64 {
-    took.as_secs_f64() * 1e3
-}
-
-#[expect(clippy::print_stdout, reason = "the benchmark talks to its user")]
-fn say(text: &str) {
-    println!("{text}");
 }

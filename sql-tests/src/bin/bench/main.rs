@@ -1,0 +1,70 @@
+//! `make bench`: what Meshwork costs beside what it stands on, measured side by side in one run.
+//!
+//! ```text
+//! bench [tpch]      TPC-H on plain DataFusion, one process, a coordinator with two workers
+//! bench postgres    a large table of PostgreSQL beside the server's own COPY; sums while money moves
+//! bench start       how soon a node is ready, and what an idle one holds
+//! ```
+//! `BENCH_SCALE` (1), `BENCH_ROUNDS` (3) and `BENCH_FOLDER` (target/bench) change what is run. A figure is that of
+//! the fastest round.
+
+mod postgres;
+mod start;
+mod tpch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use meshwork_engine::environment;
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let wanted = std::env::args().nth(1);
+    match wanted.as_deref() {
+        None | Some("tpch") => runtime.block_on(tpch::run()),
+        Some("postgres") => runtime.block_on(postgres::run()),
+        Some("start") => runtime.block_on(start::run()),
+        Some(other) => bail!("there is no benchmark {other}: tpch, postgres, start"),
+    }
+}
+
+/// The scale factor of the tables.
+fn scale() -> Result<f64> {
+    setting("BENCH_SCALE", 1.0)
+}
+
+fn n_rounds() -> Result<usize> {
+    setting("BENCH_ROUNDS", 3)
+}
+
+/// Where tables are kept from one run to the next.
+fn folder() -> Result<PathBuf> {
+    Ok(std::path::absolute(setting("BENCH_FOLDER", PathBuf::from("target/bench"))?)?)
+}
+
+fn setting<T: std::str::FromStr>(name: &str, default: T) -> Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
+        Err(_unset) => Ok(default),
+    }
+}
+
+/// What came out, and the milliseconds that it took.
+async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, f64)> {
+    let since = environment::instant();
+    let done = work.await?;
+    Ok((done, milliseconds(since.elapsed())))
+}
+
+fn milliseconds(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
+}
+
+#[expect(clippy::print_stdout, reason = "the benchmark talks to its user")]
+fn say(text: &str) {
+    println!("{text}");
+}
