@@ -11,6 +11,7 @@ pub mod connector;
 pub mod environment;
 pub mod error;
 pub mod functions;
+pub mod named_files;
 pub mod node;
 pub mod remote;
 pub mod scope;

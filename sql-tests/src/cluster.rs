@@ -4,7 +4,7 @@
 //! clock. Dropping a cluster kills its processes. Their logs are shown when a start fails.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -31,14 +31,31 @@ pub enum Shape {
     Workers(usize),
 }
 
+/// Where a cluster keeps what lasts.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// A folder, below the cluster's own unless it is absolute, or `s3://bucket/prefix`.
+    pub place: String,
+    /// What all processes find in their environment, so that they get there.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Root {
+    /// A folder that is gone with the cluster.
+    fn scratch() -> Self {
+        Self { place: "root".to_owned(), environment: Vec::new() }
+    }
+}
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
     url: String,
-    /// Where workers join; empty for a standalone node.
-    join: String,
+    /// Where workers join.
+    join: Option<String>,
     coordinator: Node,
     workers: Vec<Node>,
+    root: Root,
     home: TempDir,
 }
 
@@ -48,6 +65,14 @@ impl Cluster {
     /// # Errors
     /// When a process does not start, or a worker is not seen in time; with the process's log.
     pub async fn start(shape: Shape, catalogs: &[(&str, String)]) -> Result<Self> {
+        Self::start_at(Root::scratch(), shape, catalogs).await
+    }
+
+    /// Starts a cluster whose root is the given one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_at(root: Root, shape: Shape, catalogs: &[(&str, String)]) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let folder = home.path().join("etc").join("catalog");
         fs::create_dir_all(&folder)?;
@@ -56,20 +81,22 @@ impl Cluster {
         }
         match shape {
             Shape::Standalone => {
-                let mut node = Node::start(home.path(), "standalone", &durable(&["--listen"]))?;
-                let url = node.says("meshwork is ready: ").await?;
-                Ok(Self { url, join: String::new(), coordinator: node, workers: vec![], home })
+                let arguments = durable(&root, &[("--listen", ANY_PORT)]);
+                let mut node = Node::start(&home, &root, "standalone", &arguments)?;
+                let url = node.says(READY).await?;
+                Ok(Self { url, join: None, coordinator: node, workers: Vec::new(), root, home })
             }
-            Shape::Workers(n_workers) => Self::start_workers(home, n_workers).await,
+            Shape::Workers(n_workers) => Self::start_workers(root, home, n_workers).await,
         }
     }
 
-    async fn start_workers(home: TempDir, n_workers: usize) -> Result<Self> {
-        let arguments = durable(&["--listen", "--internal"]);
-        let mut coordinator = Node::start(home.path(), "coordinator", &arguments)?;
-        let url = coordinator.says("meshwork is ready: ").await?;
-        let join = coordinator.says("workers join at: ").await?;
-        let mut cluster = Self { url, join, coordinator, workers: vec![], home };
+    async fn start_workers(root: Root, home: TempDir, n_workers: usize) -> Result<Self> {
+        let arguments = durable(&root, &[("--listen", ANY_PORT), ("--internal", ANY_PORT)]);
+        let mut coordinator = Node::start(&home, &root, "coordinator", &arguments)?;
+        let url = coordinator.says(READY).await?;
+        let join = coordinator.says(JOIN).await?;
+        let join = Some(join);
+        let mut cluster = Self { url, join, coordinator, workers: vec![], root, home };
         for _ in 0..n_workers {
             cluster.start_worker()?;
         }
@@ -92,9 +119,25 @@ impl Cluster {
     }
 
     fn start_worker(&mut self) -> Result<()> {
-        let arguments = ["--coordinator", &self.join, "--listen", ANY_PORT].map(str::to_owned);
-        self.workers.push(Node::start(self.home.path(), "worker", &arguments)?);
+        let join = self.join.as_deref().context("a standalone node has no workers")?;
+        let arguments = ["--coordinator", join, "--listen", ANY_PORT].map(str::to_owned);
+        self.workers.push(Node::start(&self.home, &self.root, "worker", &arguments)?);
         Ok(())
+    }
+
+    /// Kills the coordinator and starts it again at the same addresses; returns when all workers have joined it.
+    ///
+    /// # Errors
+    /// When it does not start, or the workers are not seen in time.
+    pub async fn restart_coordinator(&mut self) -> Result<()> {
+        self.coordinator.kill().await?;
+        let join = self.join.as_deref().context("a standalone node has no workers")?;
+        let listen = self.url.trim_start_matches("grpc://");
+        let internal = join.trim_start_matches("http://").trim_end_matches('/');
+        let arguments = durable(&self.root, &[("--listen", listen), ("--internal", internal)]);
+        self.coordinator = Node::start(&self.home, &self.root, "coordinator", &arguments)?;
+        self.coordinator.says(JOIN).await?;
+        self.wait_for_workers(self.workers.len()).await
     }
 
     /// Where clients connect.
@@ -161,10 +204,14 @@ impl Cluster {
 /// The loopback interface, and a port that the system chooses.
 const ANY_PORT: &str = "127.0.0.1:0";
 
-fn durable(doors: &[&str]) -> Vec<String> {
-    let fixed = ["--etc", "etc", "--root", "root"].map(str::to_owned);
-    let doors = doors.iter().flat_map(|door| [(*door).to_owned(), ANY_PORT.to_owned()]);
-    fixed.into_iter().chain(doors).collect()
+/// What a node says when clients may connect, and where workers join it.
+const READY: &str = "meshwork is ready: ";
+const JOIN: &str = "workers join at: ";
+
+fn durable(root: &Root, doors: &[(&str, &str)]) -> Vec<String> {
+    let fixed = ["--etc", "etc", "--root", &root.place];
+    let doors = doors.iter().flat_map(|(door, address)| [*door, *address]);
+    fixed.into_iter().chain(doors).map(str::to_owned).collect()
 }
 
 fn n_rows(batches: &[arrow::array::RecordBatch]) -> usize {
@@ -181,13 +228,15 @@ pub struct Node {
 
 impl Node {
     /// Starts `meshwork <command> <arguments>` in `home`.
-    fn start(home: &Path, command: &str, arguments: &[String]) -> Result<Self> {
+    fn start(home: &TempDir, root: &Root, command: &str, arguments: &[String]) -> Result<Self> {
+        let home = home.path();
         let n_logs = fs::read_dir(home)?.count();
         let log = home.join(format!("{command}-{n_logs}.log"));
         let program = program()?;
         let mut process = Command::new(&program)
             .arg(command)
             .args(arguments)
+            .envs(root.environment.iter().cloned())
             .current_dir(home)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -16,7 +16,13 @@ use parquet::arrow::ArrowWriter;
 /// How many files each table is dealt over.
 const N_FILES: usize = 3;
 
-/// Writes all fixtures to `<lake>/<schema>/<table>/`.
+/// A Parquet file begins with so many bytes that say what it is; pages follow.
+const MAGIC_BYTES: usize = 4;
+
+/// What is overwritten of the first page, its header with it.
+const DAMAGED_BYTES: usize = 16;
+
+/// Writes all fixtures to `<lake>/<schema>/<table>/`, and the broken table `damaged.middle`.
 ///
 /// # Errors
 /// When a fixture cannot be read, or a file not be written.
@@ -32,7 +38,17 @@ pub fn write_lake(lake: &Path) -> Result<()> {
             write_table(&text, &target).with_context(|| table.display().to_string())?;
         }
     }
-    Ok(())
+    write_damaged(&lake.join("damaged").join("middle"))
+}
+
+/// Writes a table one of whose files has a whole footer, and rows that cannot be read.
+fn write_damaged(target: &Path) -> Result<()> {
+    // A column of one value would not be read: the footer says it.
+    write_table("id:Int64\n1\n2\n3\n4\n5\n6\n", target)?;
+    let file = target.join("part-1.parquet");
+    let mut bytes = fs::read(&file)?;
+    bytes[MAGIC_BYTES..MAGIC_BYTES + DAMAGED_BYTES].fill(0xff);
+    Ok(fs::write(file, bytes)?)
 }
 
 fn write_table(text: &str, target: &Path) -> Result<()> {

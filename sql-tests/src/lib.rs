@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cluster    `meshwork` processes: standalone, or a coordinator and workers
-//! servers    PostgreSQL, MariaDB: the programs that users run, in scratch folders
+//! servers    PostgreSQL, MariaDB, an S3 server: in scratch folders, on free ports
 //! source     one connector, asked directly
 //! fixtures   small tables as Parquet files, from readable text
 //! oracle     plain DataFusion over the same files

@@ -26,6 +26,7 @@ use datafusion_distributed::{
 };
 use futures::Stream;
 use meshwork_engine::Error;
+use meshwork_engine::named_files::with_named_files;
 use meshwork_engine::stop::stoppable_join;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -43,7 +44,10 @@ pub(crate) fn make_stoppable(
             return Ok(Transformed::yes(join));
         }
         match node.children().is_empty() || node.is::<CooperativeExec>() {
-            true => Ok(Transformed::yes(stoppable(node, &running))),
+            true => {
+                let node = with_named_files(node.as_ref()).unwrap_or(node);
+                Ok(Transformed::yes(stoppable(node, &running)))
+            }
             false => Ok(Transformed::no(node)),
         }
     });

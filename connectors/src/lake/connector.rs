@@ -22,6 +22,7 @@ use super::location::Location;
 use super::partitions::{Partitioned, partition};
 use super::schema::{Schemas, declared};
 use super::table::LakeTable;
+use super::upload::Aborts;
 use super::writes::{self, DropRules, Target};
 
 /// One catalog of kind `lake`.
@@ -37,6 +38,7 @@ struct Shared {
     location: Location,
     layout: Layout,
     schemas: Schemas,
+    aborts: Arc<Aborts>,
 }
 
 impl fmt::Debug for Lake {
@@ -60,7 +62,14 @@ impl Lake {
         let local_root = location.local_root().cloned();
         let schemas = Schemas::new(formats);
         Self {
-            shared: Arc::new(Shared { catalog, url, location, layout, schemas }),
+            shared: Arc::new(Shared {
+                catalog,
+                url,
+                location,
+                layout,
+                schemas,
+                aborts: Arc::default(),
+            }),
             drop_rules: DropRules { foreign_too: allow_drop, local_root },
         }
     }
@@ -169,6 +178,7 @@ impl Shared {
             partition_fields: fields,
             schema: Arc::new(Schema::new(all)),
             name,
+            aborts: Arc::clone(&self.aborts),
         })
     }
 }

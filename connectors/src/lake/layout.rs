@@ -13,6 +13,7 @@ use object_store::{ListResult, ObjectMeta, ObjectStore};
 
 use super::catalog_store::CatalogStore;
 use super::format::Format;
+use super::location::refusal;
 
 /// The columns of a table that Meshwork made, as Arrow writes a schema in JSON.
 pub(super) const SCHEMA_FILE: &str = "_schema.json";
@@ -252,7 +253,12 @@ fn refuse_foreign(files: &[ObjectMeta], root: &Path, table: &str) -> Result<()> 
 
 /// The error for a store that does not answer a listing.
 pub(super) fn unreachable(cause: &object_store::Error) -> Error {
-    Error::source("SOURCE_UNAVAILABLE", "the catalog's files could not be listed").caused_by(cause)
+    let what = "the catalog's files could not be listed";
+    match refusal(cause) {
+        Some((code, why)) => Error::source(code, format!("{what}: {why}")),
+        None => Error::source("SOURCE_UNAVAILABLE", what),
+    }
+    .caused_by(cause)
 }
 
 #[cfg(test)]

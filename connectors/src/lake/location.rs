@@ -100,6 +100,20 @@ impl Location {
     }
 }
 
+/// Returns what an S3 server's refusal means, as a code and words for the end of a message; `None` if it is none.
+pub(crate) fn refusal(cause: &object_store::Error) -> Option<(&'static str, &'static str)> {
+    // The server's answer is text in the error, with a code that all servers share.
+    let text = cause.to_string();
+    let says = |code: &str| text.contains(code);
+    if says("NoSuchBucket") {
+        return Some(("SOURCE_UNAVAILABLE", "the bucket does not exist"));
+    }
+    if says("SignatureDoesNotMatch") || says("InvalidAccessKeyId") {
+        return Some(("SOURCE_AUTHENTICATION", "the access key and its secret are not accepted"));
+    }
+    says("AccessDenied").then_some(("SOURCE_PERMISSION_DENIED", "the access key may not do that"))
+}
+
 fn s3(rest: &str, properties: &mut Properties) -> Result<Location> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {

@@ -20,6 +20,7 @@ mod partitions;
 mod schema;
 mod sink;
 mod table;
+mod upload;
 mod writes;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Writes the rows of one INSERT as one Parquet file that is there when it is complete, and not before.
 //!
 //! DataFusion's own sink closes its file also when its input fails, and the file then shows the rows that
-//! came before the failure. Here a failure abandons the upload.
+//! came before the failure. Here a failure, or a query that ends early, drops the upload, which aborts it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::StreamExt;
 use meshwork_engine::Error;
 use object_store::ObjectStore;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+
+use super::upload::{Aborts, Upload};
 
 /// A row group is closed at that size, so that a writer's memory has a bound.
 const ROW_GROUP_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -30,6 +31,7 @@ pub(super) struct OneFile {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) path: Path,
     pub(super) schema: SchemaRef,
+    pub(super) aborts: Arc<Aborts>,
 }
 
 impl DisplayAs for OneFile {
@@ -46,46 +48,30 @@ impl DataSink for OneFile {
 
     async fn write_all(
         &self,
-        rows: SendableRecordBatchStream,
+        mut rows: SendableRecordBatchStream,
         _context: &Arc<TaskContext>,
     ) -> DataFusionResult<u64> {
-        let upload = BufWriter::new(Arc::clone(&self.store), self.path.clone());
+        let store = Arc::clone(&self.store);
+        let upload = Upload::new(store, self.path.clone(), Arc::clone(&self.aborts));
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
         let mut writer =
             AsyncArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties))?;
-        match write(&mut writer, rows).await {
-            Ok(0) => Ok(0),
-            Ok(n_rows) => {
-                writer.close().await.map_err(|e| self.failed(&e))?;
-                Ok(n_rows)
-            }
-            Err(error) => {
-                let mut upload = writer.into_inner();
-                if let Err(abort) = upload.abort().await {
-                    tracing::warn!(path = %self.path, error = %abort, "upload was not abandoned");
-                }
-                Err(error)
+        let mut n_rows = 0;
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            n_rows += batch.num_rows() as u64;
+            writer.write(&batch).await.map_err(|e| self.failed(&e))?;
+            if writer.in_progress_size() > ROW_GROUP_BYTES_MAX {
+                writer.flush().await.map_err(|e| self.failed(&e))?;
             }
         }
-    }
-}
-
-async fn write(
-    writer: &mut AsyncArrowWriter<BufWriter>,
-    mut rows: SendableRecordBatchStream,
-) -> DataFusionResult<u64> {
-    let mut n_rows = 0;
-    while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        n_rows += batch.num_rows() as u64;
-        writer.write(&batch).await?;
-        if writer.in_progress_size() > ROW_GROUP_BYTES_MAX {
-            writer.flush().await?;
+        if n_rows > 0 {
+            writer.close().await.map_err(|e| self.failed(&e))?;
         }
+        Ok(n_rows)
     }
-    Ok(n_rows)
 }
 
 impl OneFile {

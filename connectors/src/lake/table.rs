@@ -31,6 +31,7 @@ use object_store::ObjectStore;
 use super::format::{Format, Formats};
 use super::partitions::LakeFile;
 use super::schema::broken;
+use super::upload::Aborts;
 use super::writes::{self, Target};
 
 /// Files whose statistics are read at once.
@@ -52,6 +53,8 @@ pub(super) struct LakeTable {
     /// All columns: first the files', then the folders'.
     pub(super) schema: SchemaRef,
     pub(super) target: Target,
+    /// Ends the uploads of INSERTs that end early.
+    pub(super) aborts: Arc<Aborts>,
 }
 
 #[async_trait]

@@ -55,6 +55,7 @@ pub(super) fn insert_into(
         store: Arc::clone(&table.store),
         path: directory.clone().join(format!("{}.parquet", Ulid::new())),
         schema: Arc::clone(&table.schema),
+        aborts: Arc::clone(&table.aborts),
     };
     Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
 }

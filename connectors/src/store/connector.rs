@@ -33,7 +33,8 @@ pub(super) struct Shared {
     pub(super) catalog: String,
     pub(super) url: ObjectStoreUrl,
     location: Location,
-    /// Opened at the first use, because making a catalog does no I/O.
+    /// Opened at the first use, because making a catalog does no I/O; made by the first schema or table, so that a
+    /// mistyped location is found out.
     database: OnceCell<Arc<Database>>,
 }
 
@@ -45,13 +46,25 @@ impl Store {
 }
 
 impl Shared {
-    /// Returns the database, opening or creating it at the first call.
+    /// Returns the database, opening it at the first call.
+    ///
+    /// # Errors
+    /// `User` with code `STORE_NOT_FOUND` if there is none.
     pub(super) async fn database(&self) -> Result<&Arc<Database>> {
         let open = || async {
-            let opened = Database::open_or_create(self.location.clone(), Options::default()).await;
+            let opened = Database::open(self.location.clone(), Options::default()).await;
             self.named(opened).map(Arc::new)
         };
         self.database.get_or_try_init(open).await
+    }
+
+    /// Returns the database, making it if there is none.
+    async fn made_database(&self) -> Result<&Arc<Database>> {
+        let make = || async {
+            let made = Database::open_or_create(self.location.clone(), Options::default()).await;
+            self.named(made).map(Arc::new)
+        };
+        self.database.get_or_try_init(make).await
     }
 
     /// Says in an error's message which catalog it is about.
@@ -112,8 +125,12 @@ impl Connector for Store {
         Ok(snapshot.namespaces().map(str::to_owned).collect())
     }
 
+    /// No database has no tables, so that `CREATE TABLE`, which looks first, can make it.
     async fn tables(&self, schema: &str) -> Result<Vec<TableEntry>> {
-        let snapshot = self.shared.snapshot(ReadVersion::Committed).await?;
+        let snapshot = match self.shared.snapshot(ReadVersion::Committed).await {
+            Err(error) if error.code == "STORE_NOT_FOUND" => return Ok(Vec::new()),
+            pinned => pinned?,
+        };
         let tables = snapshot.tables(schema);
         Ok(tables
             .map(|def| TableEntry { name: def.name.clone(), kind: TableKind::Table, comment: None })
@@ -137,7 +154,7 @@ impl Connector for Store {
     }
 
     async fn create_schema(&self, schema: &str, if_not_exists: bool) -> Result<()> {
-        match self.shared.database().await?.create_namespace(schema).await {
+        match self.shared.made_database().await?.create_namespace(schema).await {
             Err(StoreError::NamespaceExists { .. }) if if_not_exists => Ok(()),
             other => self.shared.named(other).map(|_committed| ()),
         }
@@ -145,8 +162,8 @@ impl Connector for Store {
 
     /// A schema that is not there comes with its first table.
     async fn create_table(&self, table: CreateTable) -> Result<()> {
-        let database = self.shared.database().await?;
         let spec = specification(&table)?;
+        let database = self.shared.made_database().await?;
         let mut created = database.create_table(spec.clone()).await;
         if let Err(StoreError::NamespaceNotFound { namespace }) = &created {
             self.create_schema(namespace, true).await?;

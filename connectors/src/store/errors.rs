@@ -3,6 +3,8 @@
 use meshwork_engine::Error;
 use meshwork_store::Error as StoreError;
 
+use crate::lake::location::refusal;
+
 /// Returns the engine's form of an error of a catalog's store.
 pub(super) fn of(catalog: &str, error: &StoreError) -> Error {
     let mut translated = coded(error, format!("catalog \"{catalog}\": {error}"));
@@ -15,12 +17,15 @@ pub(super) fn of(catalog: &str, error: &StoreError) -> Error {
 
 fn coded(error: &StoreError, message: String) -> Error {
     match error {
-        StoreError::DatabaseNotFound { .. } | StoreError::Directory { .. } => {
-            Error::source("SOURCE_UNREACHABLE", message)
-        }
-        StoreError::Storage { .. } | StoreError::Deadline { .. } => {
-            Error::source("SOURCE_UNAVAILABLE", message)
-        }
+        StoreError::DatabaseNotFound { .. } => Error::user("STORE_NOT_FOUND", message).with_hint(
+            "CREATE SCHEMA or CREATE TABLE makes it; if it should be there, the catalog's location is wrong.",
+        ),
+        StoreError::Directory { .. } => Error::source("SOURCE_UNREACHABLE", message),
+        StoreError::Storage { source, .. } => match refusal(source) {
+            Some((code, why)) => Error::source(code, format!("{message}: {why}")),
+            None => Error::source("SOURCE_UNAVAILABLE", message),
+        },
+        StoreError::Deadline { .. } => Error::source("SOURCE_UNAVAILABLE", message),
         StoreError::Settings { .. } => Error::user("CATALOG_CONFIGURATION", message),
         StoreError::FormatNotSupported { .. } => Error::user("NOT_SUPPORTED", message),
         StoreError::NamespaceNotFound { .. } => Error::user("SCHEMA_NOT_FOUND", message),

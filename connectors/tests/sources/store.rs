@@ -17,7 +17,7 @@ use crate::harness::Catalogs;
 
 /// A directory with one catalog `s` over it.
 struct Store {
-    _directory: TempDir,
+    directory: TempDir,
     catalogs: Catalogs,
 }
 
@@ -27,7 +27,7 @@ impl Store {
         let catalogs = Catalogs::new();
         let location = directory.path().join("made/with/the/first/table");
         catalogs.define("s", "store", &[("location", location.to_str().unwrap())]);
-        Self { _directory: directory, catalogs }
+        Self { directory, catalogs }
     }
 
     /// A table as the coordinator asks for it: `columns` are (name, type, function).
@@ -282,7 +282,6 @@ async fn a_count_that_is_left_out_is_one() {
 async fn tables_come_and_go() {
     let store = Store::new();
     let connector = store.catalogs.connector("s");
-    assert_eq!(connector.schema_names().await.unwrap(), Vec::<String>::new());
     store.create_clicks().await;
     assert_eq!(connector.schema_names().await.unwrap(), ["ads"]);
     connector.create_schema("ads", true).await.unwrap();
@@ -293,6 +292,31 @@ async fn tables_come_and_go() {
     assert!(connector.drop_table("ads", "clicks").await.unwrap());
     assert!(!connector.drop_table("ads", "clicks").await.unwrap());
     assert!(connector.tables("ads").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_a_schema_or_a_table_makes_a_database() {
+    let store = Store::new();
+    let connector = store.catalogs.connector("s");
+    let made = store.directory.path().join("made");
+    let refused = |error: Error| {
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::User, "STORE_NOT_FOUND"));
+        assert!(error.message.contains("with/the/first/table"), "{error}");
+        assert!(!made.exists(), "{error}");
+    };
+    refused(connector.schema_names().await.unwrap_err());
+    refused(connector.check().await.unwrap_err());
+    refused(store.catalogs.error(ALL_CLICKS).await);
+    refused(store.catalogs.error("INSERT INTO s.ads.clicks VALUES (1, 'a', 1, 'x')").await);
+    refused(connector.drop_table("ads", "clicks").await.unwrap_err());
+    refused(connector.begin_batch().await.map(drop).unwrap_err());
+    // CREATE TABLE looks here first.
+    assert!(connector.tables("ads").await.unwrap().is_empty() && !made.exists());
+    let list = DataType::new_list(DataType::Int64, true);
+    store.create("t", &[("k", list, None)], &[]).await.unwrap_err();
+    assert!(!made.exists());
+    connector.create_schema("ads", false).await.unwrap();
+    assert_eq!(connector.schema_names().await.unwrap(), ["ads"]);
 }
 
 #[tokio::test]
@@ -387,46 +411,4 @@ async fn compare(store: &mut Store, update: u64, filter: &str, seed: u64) {
     let less = format!("SELECT newest, b FROM s.ads.folded WHERE {filter} {order}, newest");
     let n_rows = store.rows_at(2 * update, &less.replace("a, b NULLS", "b NULLS")).await.len();
     assert_eq!(n_rows, expected.len(), "seed {seed}, update {update}, {filter}");
-}
-
-/// The bucket has to be there: `MESHWORK_S3_ENDPOINT=http://127.0.0.1:9000 MESHWORK_S3_BUCKET=test`, keys `test` / `test-secret`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs an S3-compatible server with conditional puts"]
-async fn writers_on_s3_make_one_sequence() {
-    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
-    let endpoint = variable("MESHWORK_S3_ENDPOINT");
-    let prefix = StdRng::from_os_rng().random::<u64>();
-    let location = format!("s3://{}/{prefix:x}/db", variable("MESHWORK_S3_BUCKET"));
-    let catalogs = || {
-        let catalogs = Catalogs::new();
-        let properties = [
-            ("location", location.as_str()),
-            ("endpoint", endpoint.as_str()),
-            ("allow_http", "true"),
-            ("access_key_id", "test"),
-            ("secret_access_key", "test-secret"),
-        ];
-        catalogs.define("s", "store", &properties);
-        Store { _directory: tempfile::tempdir().unwrap(), catalogs }
-    };
-    let first = catalogs();
-    first.create_clicks().await;
-    // Each writer has a catalog of its own, as another coordinator would.
-    let writers = (0..4).map(|writer| {
-        let store = catalogs();
-        async move {
-            for n in 1..=10 {
-                store
-                    .run(&format!("INSERT INTO s.ads.clicks VALUES ({n}, 'w{writer}', 1, 'l{n}')"))
-                    .await;
-            }
-        }
-    });
-    futures::future::join_all(writers).await;
-    let rows = first.rows("SELECT site, n, label FROM s.ads.clicks ORDER BY site").await;
-    assert_eq!(rows, ["w0|55|l10", "w1|55|l10", "w2|55|l10", "w3|55|l10"]);
-    let scope = QueryScope::new(QuerySettings::default());
-    let connector = first.catalogs.connector("s");
-    connector.table("ads", "clicks", ReadVersion::Committed, &scope).await.unwrap();
-    assert_eq!(scope.versions().into_values().collect::<Vec<_>>(), ["40"]);
 }

@@ -19,6 +19,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_distributed::NetworkBoundaryExt;
 use futures::{Stream, StreamExt};
 use meshwork_engine::environment::{self, Task};
+use meshwork_engine::named_files::with_named_files;
 use meshwork_engine::stop::stoppable_join;
 use meshwork_engine::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -43,7 +44,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Takes a verified plan; what runs of it on this node becomes stoppable.
+    /// Takes a verified plan; what runs of it on this node becomes stoppable, and names files in errors.
     pub fn new(plan: Arc<dyn ExecutionPlan>, task_ctx: Arc<TaskContext>) -> Result<Self> {
         let stop = CancellationToken::new();
         let plan = plan
@@ -52,8 +53,9 @@ impl Planned {
                     // What is below is sent away; workers make it stoppable themselves.
                     return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
                 }
-                match stoppable_join(node.as_ref(), &stop)? {
-                    Some(join) => Ok(Transformed::yes(join)),
+                let join = stoppable_join(node.as_ref(), &stop)?;
+                match join.or_else(|| with_named_files(node.as_ref())) {
+                    Some(better) => Ok(Transformed::yes(better)),
                     None => Ok(Transformed::no(node)),
                 }
             })

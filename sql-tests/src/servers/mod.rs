@@ -4,9 +4,11 @@
 
 mod mariadb;
 mod postgres;
+mod s3;
 
 pub use mariadb::MariaDb;
 pub use postgres::{Postgres, Session};
+pub use s3::S3;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -58,6 +60,10 @@ fn give_to(user: &str, folder: &Path) -> Result<()> {
 
 /// Ends a server that was started here: politely by its pid, then by force.
 fn stop(process: &mut Child) {
+    if matches!(process.try_wait(), Ok(Some(_))) {
+        // Its pid may be another's by now.
+        return;
+    }
     let asked = Command::new("kill").arg(process.id().to_string()).status();
     let since = environment::instant();
     while asked.is_ok() && since.elapsed() < STOP_DEADLINE {
