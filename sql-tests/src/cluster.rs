@@ -37,7 +37,7 @@ pub struct Cluster {
     url: String,
     coordinator: Node,
     workers: Vec<Node>,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Cluster {
@@ -46,6 +46,18 @@ impl Cluster {
     /// # Errors
     /// When a process does not start, or a worker is not seen in time; with the process's log.
     pub async fn start(shape: Shape, catalogs: &[(&str, String)]) -> Result<Self> {
+        Self::start_with(shape, catalogs, &[]).await
+    }
+
+    /// Starts a cluster whose processes have these environment variables besides.
+    ///
+    /// # Errors
+    /// When a process does not start, or a worker is not seen in time; with the process's log.
+    pub async fn start_with(
+        shape: Shape,
+        catalogs: &[(&str, String)],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let folder = home.path().join("etc").join("catalog");
         fs::create_dir_all(&folder)?;
@@ -54,25 +66,30 @@ impl Cluster {
         }
         match shape {
             Shape::Standalone => {
-                let mut node = Node::start(home.path(), "standalone", &durable(&["--listen"]))?;
+                let start = Start { home: home.path(), variables };
+                let mut node = start.node("standalone", &durable(&["--listen"]))?;
                 let url = node.says("meshwork is ready: ").await?;
-                Ok(Self { url, coordinator: node, workers: Vec::new(), _home: home })
+                Ok(Self { url, coordinator: node, workers: Vec::new(), home })
             }
-            Shape::Workers(n_workers) => Self::start_workers(home, n_workers).await,
+            Shape::Workers(n_workers) => Self::start_workers(home, n_workers, variables).await,
         }
     }
 
-    async fn start_workers(home: TempDir, n_workers: usize) -> Result<Self> {
-        let arguments = durable(&["--listen", "--internal"]);
-        let mut coordinator = Node::start(home.path(), "coordinator", &arguments)?;
+    async fn start_workers(
+        home: TempDir,
+        n_workers: usize,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
+        let start = Start { home: home.path(), variables };
+        let mut coordinator = start.node("coordinator", &durable(&["--listen", "--internal"]))?;
         let url = coordinator.says("meshwork is ready: ").await?;
         let join = coordinator.says("workers join at: ").await?;
         let mut workers = Vec::new();
         for _ in 0..n_workers {
             let arguments = ["--coordinator", &join, "--listen", ANY_PORT].map(str::to_owned);
-            workers.push(Node::start(home.path(), "worker", &arguments)?);
+            workers.push(start.node("worker", &arguments)?);
         }
-        let cluster = Self { url, coordinator, workers, _home: home };
+        let cluster = Self { url, coordinator, workers, home };
         cluster.wait_for_workers(n_workers).await?;
         Ok(cluster)
     }
@@ -123,6 +140,16 @@ impl Cluster {
         }
     }
 
+    /// The folder of configuration (`etc`), definitions (`root`) and logs.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The coordinator and all workers.
+    pub fn nodes(&mut self) -> impl Iterator<Item = &mut Node> {
+        std::iter::once(&mut self.coordinator).chain(&mut self.workers)
+    }
+
     /// The logs of all processes.
     pub fn logs(&self) -> String {
         let nodes = std::iter::once(&self.coordinator).chain(&self.workers);
@@ -148,19 +175,28 @@ fn n_rows(batches: &[arrow::array::RecordBatch]) -> usize {
 pub struct Node {
     process: Child,
     said: Lines<BufReader<ChildStdout>>,
+    /// What was read of it so far.
+    heard: String,
     log: PathBuf,
 }
 
-impl Node {
-    /// Starts `meshwork <command> <arguments>` in `home`.
-    fn start(home: &Path, command: &str, arguments: &[String]) -> Result<Self> {
-        let n_logs = fs::read_dir(home)?.count();
-        let log = home.join(format!("{command}-{n_logs}.log"));
+/// Where processes are started, and with what.
+struct Start<'a> {
+    home: &'a Path,
+    variables: &'a [(&'a str, &'a str)],
+}
+
+impl Start<'_> {
+    /// Starts `meshwork <command> <arguments>`.
+    fn node(&self, command: &str, arguments: &[String]) -> Result<Node> {
+        let n_logs = fs::read_dir(self.home)?.count();
+        let log = self.home.join(format!("{command}-{n_logs}.log"));
         let program = program()?;
         let mut process = Command::new(&program)
             .arg(command)
             .args(arguments)
-            .current_dir(home)
+            .envs(self.variables.iter().copied())
+            .current_dir(self.home)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?)
@@ -168,9 +204,12 @@ impl Node {
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         let said = process.stdout.take().context("standard output is piped")?;
-        Ok(Self { process, said: BufReader::new(said).lines(), log })
+        let said = BufReader::new(said).lines();
+        Ok(Node { process, said, heard: String::new(), log })
     }
+}
 
+impl Node {
     /// The process id.
     ///
     /// # Errors
@@ -191,6 +230,8 @@ impl Node {
     async fn says(&mut self, prefix: &str) -> Result<String> {
         let waiting = async {
             while let Some(line) = self.said.next_line().await? {
+                self.heard.push_str(&line);
+                self.heard.push('\n');
                 if let Some(rest) = line.strip_prefix(prefix) {
                     return Ok(Some(rest.trim().to_owned()));
                 }
@@ -204,6 +245,19 @@ impl Node {
             Ok(Err(error)) => Err(error.into()),
             Err(late) => bail!("{late}:\n{}", self.log_text()),
         }
+    }
+
+    /// Kills the process and returns all that it has written: to standard output, then to standard error.
+    ///
+    /// # Errors
+    /// When it cannot be killed, or what it wrote not be read.
+    pub async fn written(&mut self) -> Result<String> {
+        self.kill().await?;
+        while let Some(line) = self.said.next_line().await? {
+            self.heard.push_str(&line);
+            self.heard.push('\n');
+        }
+        Ok(format!("{}{}", self.heard, fs::read_to_string(&self.log)?))
     }
 
     fn log_text(&self) -> String {
