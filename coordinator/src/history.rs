@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
+use crate::frontend::sql_text::without_properties;
+
 /// Ended queries that are remembered.
 const ENDED_MAX: usize = 1_000;
 
@@ -53,7 +55,7 @@ pub struct QueryRecord {
     pub id: String,
     /// Who runs it.
     pub user: String,
-    /// Its text, cut at 10,000 characters.
+    /// Its text, without the properties of a catalog, cut at 10,000 characters.
     pub sql: String,
     /// When it came in, microseconds since the Unix epoch.
     pub created_us: i64,
@@ -143,7 +145,7 @@ impl History {
         let record = Arc::new(QueryRecord {
             id,
             user: user.to_owned(),
-            sql: sql.chars().take(SQL_CHARS_MAX).collect(),
+            sql: without_properties(sql).chars().take(SQL_CHARS_MAX).collect(),
             created_us: environment::unix_micros(),
             cancel: CancellationToken::new(),
             started: environment::instant(),

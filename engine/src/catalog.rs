@@ -81,6 +81,9 @@ impl CatalogDefinition {
                             self.name
                         ),
                     )
+                    .with_hint(
+                        "Set it on every node that uses the catalog, and start the node again.",
+                    )
                 })?,
             };
             values.insert(key.clone(), resolved);

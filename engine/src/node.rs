@@ -36,6 +36,48 @@ pub enum NodeState {
     Left,
 }
 
+/// Tasks that one announcement tells of; how many there are is told besides.
+pub const TASKS_TOLD_MAX: usize = 1_000;
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TaskState {
+    /// Its plan is there, and nobody has asked for rows.
+    Planned,
+    /// Rows have been asked for.
+    Running,
+}
+
+impl TaskState {
+    /// The state as `system.runtime.tasks` shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "PLANNED",
+            Self::Running => "RUNNING",
+        }
+    }
+}
+
+/// A task on a worker at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// The query, as users know it.
+    pub query_id: String,
+    /// The stage of its plan.
+    pub stage: u64,
+    /// Which of the tasks of the stage.
+    pub task: u64,
+    /// How far it is.
+    pub state: TaskState,
+    /// Rows that it has made.
+    pub rows: u64,
+    /// What they took in memory.
+    pub bytes: u64,
+    /// Since it came to the worker.
+    pub elapsed_ms: u64,
+}
+
 /// A sign of life; a worker sends one every second.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Announcement {
@@ -49,6 +91,8 @@ pub struct Announcement {
     pub state: NodeState,
     /// Tasks that it holds right now.
     pub n_tasks_running: usize,
+    /// The first of them, [`TASKS_TOLD_MAX`] at most.
+    pub tasks: Vec<TaskStatus>,
 }
 
 /// The coordinator's answer to an accepted announcement.

@@ -68,6 +68,20 @@ impl Cluster {
         Self::start_at(Root::scratch(), shape, catalogs).await
     }
 
+    /// Starts a cluster whose processes have these environment variables besides.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(
+        shape: Shape,
+        catalogs: &[(&str, String)],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = variables.iter().map(owned).collect();
+        Self::start_at(Root { environment, ..Root::scratch() }, shape, catalogs).await
+    }
+
     /// Starts a cluster whose root is the given one.
     ///
     /// # Errors
@@ -194,6 +208,16 @@ impl Cluster {
         }
     }
 
+    /// The folder of configuration (`etc`), definitions (`root`) and logs.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The coordinator and all workers.
+    pub fn nodes(&mut self) -> impl Iterator<Item = &mut Node> {
+        std::iter::once(&mut self.coordinator).chain(&mut self.workers)
+    }
+
     /// The logs of all processes.
     pub fn logs(&self) -> String {
         let nodes = std::iter::once(&self.coordinator).chain(&self.workers);
@@ -223,6 +247,8 @@ fn n_rows(batches: &[arrow::array::RecordBatch]) -> usize {
 pub struct Node {
     process: Child,
     said: Lines<BufReader<ChildStdout>>,
+    /// What was read of it so far.
+    heard: String,
     log: PathBuf,
 }
 
@@ -245,9 +271,12 @@ impl Node {
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         let said = process.stdout.take().context("standard output is piped")?;
-        Ok(Self { process, said: BufReader::new(said).lines(), log })
+        let said = BufReader::new(said).lines();
+        Ok(Node { process, said, heard: String::new(), log })
     }
+}
 
+impl Node {
     /// The process id.
     ///
     /// # Errors
@@ -280,6 +309,8 @@ impl Node {
     async fn says(&mut self, prefix: &str) -> Result<String> {
         let waiting = async {
             while let Some(line) = self.said.next_line().await? {
+                self.heard.push_str(&line);
+                self.heard.push('\n');
                 if let Some(rest) = line.strip_prefix(prefix) {
                     return Ok(Some(rest.trim().to_owned()));
                 }
@@ -293,6 +324,19 @@ impl Node {
             Ok(Err(error)) => Err(error.into()),
             Err(late) => bail!("{late}:\n{}", self.log_text()),
         }
+    }
+
+    /// Kills the process and returns all that it has written: to standard output, then to standard error.
+    ///
+    /// # Errors
+    /// When it cannot be killed, or what it wrote not be read.
+    pub async fn written(&mut self) -> Result<String> {
+        self.kill().await?;
+        while let Some(line) = self.said.next_line().await? {
+            self.heard.push_str(&line);
+            self.heard.push('\n');
+        }
+        Ok(format!("{}{}", self.heard, fs::read_to_string(&self.log)?))
     }
 
     fn log_text(&self) -> String {

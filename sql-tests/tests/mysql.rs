@@ -8,96 +8,12 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use meshwork_engine::connector::TableKind;
 use meshwork_engine::environment;
-use meshwork_sql_tests::servers::{MariaDb, free_port};
-use meshwork_sql_tests::source::{
-    Source, assert_lines, conditions_on_text, failure, nasty_texts, squeeze,
-};
+use meshwork_sql_tests::servers::MariaDb;
+use meshwork_sql_tests::source::{Source, assert_lines, conditions_on_text, failure, nasty_texts};
 use mysql_async::prelude::Queryable;
 
 /// How long the server may go on with a statement that nobody waits for.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
-
-#[tokio::test]
-async fn every_type_arrives_as_itself() -> Result<()> {
-    let server = database(
-        "types",
-        &[
-            "CREATE TABLE types.numbers (
-                id int PRIMARY KEY, t1 tinyint, flag tinyint(1), tu tinyint unsigned,
-                s smallint, su smallint unsigned, m mediumint, mu mediumint unsigned,
-                i int, iu int unsigned, b bigint, bu bigint unsigned, z int(5) zerofill,
-                d decimal(10,2), w decimal(65,30), f float, g double, bit1 bit(1), bit9 bit(9))",
-            "INSERT INTO types.numbers VALUES
-                (1, -128, 1, 255, -32768, 65535, -8388608, 16777215, -2147483648, 4294967295,
-                 -9223372036854775808, 18446744073709551615, 42, -12345678.90,
-                 -12345678901234567890123456789012345.000000000000000000000000000001,
-                 1.5, -1.7976931348623157e308, b'1', b'100000001'),
-                (2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'0', b'0')",
-            "INSERT INTO types.numbers (id) VALUES (3)",
-            "CREATE TABLE types.moments (
-                id int PRIMARY KEY, d date, dt datetime(6), dt0 datetime, ts timestamp(6) NULL,
-                t time(6), y year)",
-            "SET time_zone = '+00:00'",
-            "INSERT INTO types.moments VALUES
-                (1, '1000-01-01', '9999-12-31 23:59:59.999999', '2024-02-29 12:00:00',
-                 '1970-01-01 00:00:01.000001', '-838:59:59', 1901),
-                (2, '2024-06-30', '1969-12-31 23:59:59.999999', '0001-01-01 00:00:00',
-                 '2038-01-19 03:14:07', '00:00:00.5', 2155),
-                (3, NULL, NULL, NULL, NULL, NULL, NULL)",
-            "CREATE TABLE types.letters (
-                id int PRIMARY KEY, c char(5), v varchar(20) CHARACTER SET utf8mb4, x text,
-                l varchar(5) CHARACTER SET latin1, b binary(3), vb varbinary(5), bl blob,
-                e enum('small','large'), s set('a','b','c'), j json, u uuid, ip inet6, p point)
-                CHARACTER SET utf8mb4",
-            "INSERT INTO types.letters VALUES
-                (1, 'ab', 'héllo 🦀', 'line\\nbreak', 'é', 'a', x'00ff', x'27', 'large', 'a,c',
-                 '{\"k\": [1, null]}', '123e4567-e89b-12d3-a456-426655440000', '::1', POINT(1, 2)),
-                (2, '', '', '', '', '', '', '', 'small', '', '[]', NULL, NULL, NULL)",
-            "INSERT INTO types.letters (id) VALUES (3)",
-        ],
-    )
-    .await?;
-    let source = source(&server, &[])?;
-    let numbers = source.text("types", "numbers", "SELECT * FROM t ORDER BY id").await?;
-    assert_lines(
-        &numbers,
-        &[
-            "| 1 | -128 | 1 | 255 | -32768 | 65535 | -8388608 | 16777215 | -2147483648 | 4294967295 \
-             | -9223372036854775808 | 18446744073709551615 | 42 | -12345678.90 \
-             | -12345678901234567890123456789012345.000000000000000000000000000001 \
-             | 1.5 | -1.7976931348623157e308 | true | 0101 |",
-            "| 2 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0.00 \
-             | 0.000000000000000000000000000000 | 0.0 | 0.0 | false | 0000 |",
-            "| 3 | | | | | | | | | | | | | | | | | | |",
-        ],
-    );
-    let moments = source.text("types", "moments", "SELECT * FROM t ORDER BY id").await?;
-    assert_lines(
-        &moments,
-        &[
-            "| 1 | 1000-01-01 | 9999-12-31T23:59:59.999999 | 2024-02-29T12:00:00 \
-             | 1970-01-01T00:00:01.000001Z | -PT3020399S | 1901 |",
-            "| 2 | 2024-06-30 | 1969-12-31T23:59:59.999999 | 0001-01-01T00:00:00 \
-             | 2038-01-19T03:14:07Z | PT0.5S | 2155 |",
-            "| 3 | | | | | | |",
-        ],
-    );
-    let letters = source.text("types", "letters", "SELECT * FROM t ORDER BY id").await?;
-    assert_lines(
-        &letters,
-        &[
-            "| 1 | ab | héllo 🦀 | line",
-            "| 2 | | | | | 000000 | | | small | | [] | | | |",
-            "| 3 | | | | | | | | | | | | | |",
-        ],
-    );
-    for part in
-        ["| é | 610000 | 00ff | 27 | large | a,c | {\"k\": [1, null]} |", "| ::1", "0101000000"]
-    {
-        assert!(squeeze(&letters).contains(part), "{part}\n{letters}");
-    }
-    Ok(())
-}
 
 #[tokio::test]
 async fn dates_that_no_calendar_has_follow_the_policy() -> Result<()> {
@@ -235,127 +151,38 @@ async fn filters_on_numbers_are_the_same_there_and_here() -> Result<()> {
 }
 
 #[tokio::test]
-async fn odd_names_wide_and_empty_tables_are_read() -> Result<()> {
-    let wide: Vec<String> = (0..200).map(|n| format!("c{n} int")).collect();
+async fn views_are_listed_and_names_are_matched_by_their_bytes() -> Result<()> {
     let server = database(
-        "odd `name`; -- é",
+        "views",
         &[
-            "CREATE TABLE `odd ``name``; -- é`.`Tab'le \"1\"` (
-                `select` int, `a b` int, `per%cent` int, `back``tick` int, `ünï` int, `?` int)",
-            "INSERT INTO `odd ``name``; -- é`.`Tab'le \"1\"` VALUES (1, 2, 3, 4, 5, 6)",
-            &format!("CREATE TABLE `odd ``name``; -- é`.wide ({})", wide.join(", ")),
-            "INSERT INTO `odd ``name``; -- é`.wide (c0, c199) VALUES (7, 8)",
-            "CREATE TABLE `odd ``name``; -- é`.empty (id int, s text)",
-            "CREATE VIEW `odd ``name``; -- é`.seen AS SELECT c0, c199 FROM `odd ``name``; -- é`.wide",
-            "CREATE TABLE `odd ``name``; -- é`.gone (id int)",
-            "CREATE VIEW `odd ``name``; -- é`.broken AS SELECT * FROM `odd ``name``; -- é`.gone",
-            "DROP TABLE `odd ``name``; -- é`.gone",
-        ],
-    )
-    .await?;
-    let (source, schema) = (source(&server, &[])?, "odd `name`; -- é");
-    ensure!(source.connector.schema_names().await?.contains(&schema.to_owned()));
-    let tables = source.connector.tables(schema).await?;
-    let names: Vec<_> = tables.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect();
-    assert_eq!(
-        names,
-        [
-            ("Tab'le \"1\"", TableKind::Table),
-            ("broken", TableKind::View),
-            ("empty", TableKind::Table),
-            ("seen", TableKind::View),
-            ("wide", TableKind::Table),
-        ]
-    );
-    let odd = "Tab'le \"1\"";
-    let rows = source.text(schema, odd, "SELECT * FROM t WHERE \"back`tick\" = 4").await?;
-    assert_lines(&rows, &["| 1 | 2 | 3 | 4 | 5 | 6 |"]);
-    let rows = source.text(schema, odd, "SELECT \"?\", \"a b\" FROM t").await?;
-    assert_lines(&rows, &["| 6 | 2 |"]);
-    assert!(
-        source.table(schema, "tab'le \"1\"").await.is_err(),
-        "names are matched by their bytes"
-    );
-    assert_eq!(source.table(schema, "wide").await?.schema().fields().len(), 200);
-    assert_lines(&source.text(schema, "wide", "SELECT c199, c0 FROM t").await?, &["| 8 | 7 |"]);
-    assert_lines(&source.text(schema, "seen", "SELECT * FROM t").await?, &["| 7 | 8 |"]);
-    assert_lines(
-        &source.text(schema, "empty", "SELECT count(*), max(s) FROM t").await?,
-        &["| 0 | |"],
-    );
-    let error = failure(source.rows(schema, "broken", "SELECT * FROM t").await);
-    assert!(error.message.contains("broken"), "{error}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn only_what_is_asked_for_is_read() -> Result<()> {
-    let server = database(
-        "asked",
-        &[
-            "CREATE TABLE asked.t (id int PRIMARY KEY, s varchar(10), d decimal(10,2))",
-            "INSERT INTO asked.t SELECT seq, concat('s', seq % 7), seq / 4 FROM seq_1_to_1000",
+            "CREATE TABLE views.rows_of (n int)",
+            "CREATE VIEW views.seen AS SELECT n FROM views.rows_of",
         ],
     )
     .await?;
     let source = source(&server, &[])?;
-    let checks = [
-        ("SELECT count(*) FROM t", "SELECT count(*) FROM (SELECT 1 FROM `asked`.`t`) AS counted"),
-        (
-            "SELECT count(*) FROM t WHERE id > 500",
-            "SELECT count(*) FROM (SELECT 1 FROM `asked`.`t` WHERE `id` > 500) AS counted",
-        ),
-        ("SELECT d FROM t LIMIT 3", "SELECT `d` FROM `asked`.`t` LIMIT 3"),
-        (
-            "SELECT id FROM t WHERE id < 9 AND s LIKE 's1%' LIMIT 3",
-            "SELECT `id`, `s` FROM `asked`.`t` WHERE `id` < 9",
-        ),
-        (
-            "SELECT id FROM t WHERE s = 's1' LIMIT 3",
-            "SELECT `id`, `s` FROM `asked`.`t` WHERE `s` = 's1'",
-        ),
-    ];
-    for (sql, remote) in checks {
-        let plan = source.explain("asked", "t", sql).await?;
-        let asked = plan.split("remote=").nth(1).context("no remote statement")?;
-        assert_eq!(asked.trim(), remote, "{sql}");
-    }
-    let count = source.text("asked", "t", "SELECT count(*) FROM t WHERE id > 500").await?;
-    assert_lines(&count, &["| 500 |"]);
-    let limited = source.rows("asked", "t", "SELECT d FROM t LIMIT 250").await?;
-    assert_eq!(limited.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 250);
-    let sums = source.text("asked", "t", "SELECT sum(id), sum(d) FROM t WHERE s = 's1'").await?;
-    assert_lines(&sums, &["| 71214 | 17803.50 |"]);
+    let tables = source.connector.tables("views").await?;
+    let names: Vec<_> = tables.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect();
+    assert_eq!(names, [("rows_of", TableKind::Table), ("seen", TableKind::View)]);
+    assert!(source.table("views", "Seen").await.is_err());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_dropped_stream_ends_its_statement() -> Result<()> {
+async fn a_dropped_stream_gives_its_connection_back() -> Result<()> {
     let server = database(
         "cancel",
-        &[
-            "CREATE VIEW cancel.long_rows AS SELECT seq AS n, repeat('x', 200) AS pad
-                FROM seq_1_to_100000000",
-            "CREATE VIEW cancel.slow AS SELECT sleep(60) AS slept",
-        ],
+        &["CREATE VIEW cancel.long_rows AS SELECT seq AS n, repeat('x', 200) AS pad FROM seq_1_to_100000000"],
     )
     .await?;
     let source = source(&server, &[("connections_max", "2")])?;
     for _ in 0..3 {
         let mut stream =
             source.plan("cancel", "long_rows", "SELECT * FROM t").await?.execute_stream().await?;
-        let first = stream.next().await.context("no batch")??;
-        assert!(first.num_rows() > 0);
+        ensure!(stream.next().await.context("no batch")??.num_rows() > 0);
         drop(stream);
-        wait_until_idle(&server, "cancel").await?;
-        let mut stream =
-            source.plan("cancel", "slow", "SELECT * FROM t").await?.execute_stream().await?;
-        let waiting = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
-        assert!(waiting.is_err(), "the statement was to run on");
-        drop(stream);
-        wait_until_idle(&server, "cancel").await?;
     }
-    // The budget of two connections is whole again.
+    wait_until_idle(&server, "cancel").await?;
     source.rows("cancel", "long_rows", "SELECT n FROM t LIMIT 1").await.map(drop)
 }
 
@@ -367,11 +194,6 @@ async fn failures_name_the_source_and_never_the_password() -> Result<()> {
     assert_eq!(error.code, "SOURCE_AUTHENTICATION");
     assert!(error.message.contains("\"source\"") && error.message.contains("127.0.0.1"), "{error}");
     assert!(!format!("{error:?} {wrong:?}").contains("wr0ng"), "{error:?}");
-    let nobody = source(&server, &[("port", &free_port()?.to_string())])?;
-    let since = environment::instant();
-    let error = nobody.connector.check().await.unwrap_err();
-    assert_eq!((error.code.as_str(), error.retryable), ("SOURCE_UNAVAILABLE", true));
-    assert!(since.elapsed() < Duration::from_secs(10));
     let hurried = source(&server, &[("statement_seconds_max", "1")])?;
     let slow = "CREATE OR REPLACE VIEW down.slow AS SELECT sleep(30) AS slept";
     server.execute(&[slow]).await?;

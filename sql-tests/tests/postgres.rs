@@ -1,13 +1,10 @@
 //! The connector `postgres` against a real server whose defaults are none that it may rely on.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use meshwork_engine::connector::{ReadVersion, TableKind};
 use meshwork_engine::scope::QueryScope;
@@ -74,108 +71,6 @@ fn quoted(text: &str) -> String {
 
 fn count(batches: &[RecordBatch]) -> i64 {
     batches[0].column(0).as_primitive::<Int64Type>().value(0)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_type_arrives() -> Result<()> {
-    let columns = "id int PRIMARY KEY, a int2, b int8, c float4, d float8, e bool, f text, g varchar(9), \
-        h char(5), i numeric(12,3), j numeric(5,-2), k numeric(60,10), l numeric, m date, n timestamp, \
-        o timestamptz, p time, q interval, r uuid, s json, t jsonb, u bytea, v int[], w text[], \
-        x numeric(6,2)[], y mood, z positive, aa inet, ab oid, ac int4range, ad money, ae timetz, \
-        af xml, ag mood[], ah char(3)[], ai bit(3), aj point, ak tsvector, al timestamptz[]";
-    let (_server, source) = prepare(
-        "types",
-        &[
-            "CREATE TYPE mood AS ENUM ('sad', 'ok')",
-            "CREATE DOMAIN positive AS numeric(8,2) CHECK (value > 0)",
-            &format!("CREATE TABLE types ({columns})"),
-            "INSERT INTO types VALUES (1, -32768, 9223372036854775807, 1.5, 0.1, true, 'Grüße', 'abc', \
-             'ab', -123.45, 12300, 12345678901234567890123456789012345678901234567890.0123456789, \
-             1.1234567890123456789012345, date '0044-03-15 BC', timestamp '1969-12-31 23:59:59.999999', \
-             timestamptz '9999-12-31 23:59:59.5+00', time '23:59:59.999999', \
-             interval '1 year 2 months -3 days 04:05:06.789', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', \
-             '{\"a\": 1}', '{\"b\":  [1,2]}', decode('00ff27', 'hex'), '{1,NULL,3}', \
-             ARRAY['a','b\"c',NULL], '{1.50,-2.25}', 'ok', 7.5, '10.0.0.1/8', 4294967295, '[1,5)', \
-             12.34, '12:00:00-05', '<a/>', '{ok,sad}', '{ab,c}', b'101', '(1,2)', 'cat rat', \
-             ARRAY[timestamptz '2024-03-10 05:00+00'])",
-            "INSERT INTO types (id) VALUES (2)",
-        ],
-    )
-    .await?;
-    let table = source.table("types", "types").await?;
-    let types: BTreeMap<String, String> = table
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| (field.name().clone(), field.data_type().to_string()))
-        .collect();
-    for (column, expected) in [
-        ("a", "Int16"),
-        ("i", "Decimal128(12, 3)"),
-        ("j", "Decimal128(7, 0)"),
-        ("k", "Decimal256(60, 10)"),
-        ("l", "Utf8"),
-        ("n", "Timestamp(µs)"),
-        ("o", "Timestamp(µs, \"UTC\")"),
-        ("q", "Interval(MonthDayNano)"),
-        ("z", "Decimal128(8, 2)"),
-        ("aa", "Utf8"),
-    ] {
-        assert_eq!(types[column], expected, "{column}");
-    }
-    let mut shown = String::new();
-    for field in table.schema().fields() {
-        let sql = format!("SELECT \"{}\" FROM t ORDER BY id", field.name());
-        let text = source.text("types", "types", &sql).await.context(sql)?;
-        let values: Vec<&str> =
-            text.lines().skip(3).take(2).map(|line| line.trim_matches(['|', ' '])).collect();
-        shown.push_str(&format!("{}: {} / {}\n", field.name(), values[0], values[1]));
-    }
-    let expected = "\
-id: 1 / 2
-a: -32768 /\u{20}
-b: 9223372036854775807 /\u{20}
-c: 1.5 /\u{20}
-d: 0.1 /\u{20}
-e: true /\u{20}
-f: Grüße /\u{20}
-g: abc /\u{20}
-h: ab /\u{20}
-i: -123.450 /\u{20}
-j: 12300 /\u{20}
-k: 12345678901234567890123456789012345678901234567890.0123456789 /\u{20}
-l: 1.1234567890123456789012345 /\u{20}
-m: -0043-03-15 /\u{20}
-n: 1969-12-31T23:59:59.999999 /\u{20}
-o: 9999-12-31T23:59:59.500Z /\u{20}
-p: 23:59:59.999999 /\u{20}
-q: 14 mons -3 days 4 hours 5 mins 6.789000000 secs /\u{20}
-r: a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 /\u{20}
-s: {\"a\": 1} /\u{20}
-t: {\"b\": [1, 2]} /\u{20}
-u: 00ff27 /\u{20}
-v: [1, , 3] /\u{20}
-w: [a, b\"c, ] /\u{20}
-x: [1.50, -2.25] /\u{20}
-y: ok /\u{20}
-z: 7.50 /\u{20}
-aa: 10.0.0.1/8 /\u{20}
-ab: 4294967295 /\u{20}
-ac: [1,5) /\u{20}
-ad: $12.34 /\u{20}
-ae: 12:00:00-05 /\u{20}
-af: <a/> /\u{20}
-ag: {ok,sad} /\u{20}
-ah: [ab, c] /\u{20}
-ai: 101 /\u{20}
-aj: (1,2) /\u{20}
-ak: 'cat' 'rat' /\u{20}
-al: [2024-03-10T05:00:00Z] /\u{20}
-";
-    assert_eq!(shown, expected);
-    let all = source.rows("types", "types", "SELECT * FROM t").await?;
-    assert_eq!(all.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -365,61 +260,41 @@ async fn other_filters_mean_the_same_on_both_sides() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_shapes_and_listings() -> Result<()> {
-    let wide: String = (0..200).map(|n| format!(", c{n} int DEFAULT {n}")).collect();
+async fn views_parts_and_tables_without_columns_are_listed_and_read() -> Result<()> {
     let (server, source) = prepare(
-        "\"Odd \"\"näme\"",
+        "kinds",
         &[
-            &format!("CREATE TABLE wide (id int{wide}); INSERT INTO wide (id) VALUES (1), (2)"),
-            "CREATE TABLE \"Sel\"\"ect\" (\"FROM\" int, \"Ünï\"\"cödé😀\" text, \"where\" int); \
-             INSERT INTO \"Sel\"\"ect\" VALUES (1, 'x', 2)",
-            "CREATE TABLE \"empty\" (a int, b text)",
             "CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES",
-            "CREATE VIEW seen AS SELECT id, c7 FROM wide",
-            "CREATE MATERIALIZED VIEW kept AS SELECT id FROM wide",
-            "CREATE TABLE parted (k int, v text) PARTITION BY RANGE (k); \
+            "CREATE TABLE plain (id int, n bigint); INSERT INTO plain VALUES (1, 7), (2, 7)",
+            "CREATE VIEW seen AS SELECT id, n FROM plain",
+            "CREATE MATERIALIZED VIEW kept AS SELECT id FROM plain",
+            "CREATE TABLE parted (k bigint, v text) PARTITION BY RANGE (k); \
              CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10); \
              CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20); \
              INSERT INTO parted SELECT n, n::text FROM generate_series(0, 19) n",
-            "COMMENT ON TABLE wide IS 'many columns'",
+            "COMMENT ON TABLE plain IS 'a few rows'",
         ],
     )
     .await?;
-    let schema = "Odd \"näme";
+    let schema = "kinds";
     let listed = source.connector.tables(schema).await?;
     let names: Vec<&str> = listed.iter().map(|entry| entry.name.as_str()).collect();
-    assert_eq!(names, ["Sel\"ect", "empty", "kept", "nothing", "parted", "seen", "wide"]);
-    assert_eq!(listed[5].kind, TableKind::View);
-    assert_eq!(listed[6].comment.as_deref(), Some("many columns"));
+    assert_eq!(names, ["kept", "nothing", "parted", "plain", "seen"]);
+    assert_eq!(listed[4].kind, TableKind::View);
+    assert_eq!(listed[3].comment.as_deref(), Some("a few rows"));
     let schemas = source.connector.schema_names().await?;
     assert!(schemas.iter().any(|name| name == schema) && schemas.is_sorted(), "{schemas:?}");
     assert!(!schemas.iter().any(|name| name.starts_with("pg_")), "{schemas:?}");
-
-    let odd = "SELECT \"FROM\", \"Ünï\"\"cödé😀\", \"where\" FROM t WHERE \"where\" = 2";
-    let text = source.text(schema, "Sel\"ect", odd).await?;
-    assert!(text.contains("| 1    | x          | 2     |"), "{text}");
-    let rows = source.rows(schema, "wide", "SELECT * FROM t ORDER BY id").await?;
-    assert_eq!((rows[0].num_columns(), rows[0].num_rows()), (201, 2));
-    let plan = source.explain(schema, "wide", "SELECT c9, c3 FROM t").await?;
-    assert!(plan.contains("SELECT \"c3\", \"c9\" FROM"), "{plan}");
-    for (table, n_rows) in [("wide", 2), ("empty", 0), ("nothing", 1), ("kept", 2), ("parted", 20)]
-    {
+    for (table, n_rows) in [("nothing", 1), ("kept", 2), ("parted", 20), ("parted_2", 10)] {
         let rows = source.rows(schema, table, "SELECT count(*) FROM t").await?;
         assert_eq!(count(&rows), n_rows, "{table}");
     }
-    assert_eq!(count(&source.rows(schema, "seen", "SELECT sum(c7) FROM t").await?), 14);
-    assert_eq!(
-        count(&source.rows(schema, "parted_2", "SELECT min(k) + 0 FROM t").await.map(widen)?),
-        10
-    );
-    let few = source.rows(schema, "parted", "SELECT v FROM t LIMIT 3").await?;
-    assert_eq!(few.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
-    let plan = source.explain(schema, "parted", "SELECT v FROM t WHERE k > 3 LIMIT 3").await?;
-    assert!(plan.contains("LIMIT 3"), "{plan}");
+    assert_eq!(count(&source.rows(schema, "seen", "SELECT sum(n) FROM t").await?), 14);
+    assert_eq!(count(&source.rows(schema, "parted_2", "SELECT min(k) FROM t").await?), 10);
     let scope = QueryScope::new(QuerySettings::default());
     let none = source.connector.table(schema, "absent", ReadVersion::Committed, &scope).await?;
     assert!(none.is_none());
-    let refused = source.connector.table(schema, "wide", ReadVersion::At(3), &scope).await;
+    let refused = source.connector.table(schema, "plain", ReadVersion::At(3), &scope).await;
     assert_eq!(refused.unwrap_err().code, "NOT_SUPPORTED");
 
     let mut properties = server.properties();
@@ -427,18 +302,8 @@ async fn names_shapes_and_listings() -> Result<()> {
     let filtered = Source::new("postgres", properties)?;
     assert_eq!(filtered.connector.schema_names().await?, ["public"]);
     assert!(filtered.connector.tables(schema).await?.is_empty());
-    assert!(filtered.table(schema, "wide").await.is_err());
+    assert!(filtered.table(schema, "plain").await.is_err());
     Ok(())
-}
-
-/// `min` of an `int` is one; the helper reads a bigint.
-fn widen(rows: Vec<RecordBatch>) -> Vec<RecordBatch> {
-    let cast = |batch: &RecordBatch| {
-        let column = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Int64);
-        let column = column.expect("an int fits a bigint");
-        RecordBatch::try_from_iter([("n", column)]).expect("one column makes a batch")
-    };
-    rows.iter().map(cast).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -491,57 +356,6 @@ async fn parts_cover_a_table_once_while_others_write() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_stream_ends_the_remote_statement() -> Result<()> {
-    let (server, source) = prepare(
-        "cancels",
-        &[
-            "CREATE VIEW endless AS SELECT generate_series(1, 1000000000000) AS n",
-            "CREATE VIEW asleep AS SELECT pg_sleep(600)::text AS n",
-        ],
-    )
-    .await?;
-    let session = server.connect().await?;
-    let query_id = format!("cancel-{}", environment::unix_micros());
-    let named = source.with(|settings| settings.query_id.clone_from(&query_id));
-    let running = async || -> Result<i64> {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'meshwork/' || $1 \
-                   AND query LIKE 'COPY%'";
-        Ok(session.client.query_one(sql, &[&query_id]).await?.get(0))
-    };
-    for view in ["endless", "asleep"] {
-        let frame = named.plan("cancels", view, "SELECT n FROM t").await?;
-        let context: std::sync::Arc<TaskContext> = std::sync::Arc::new(frame.task_ctx());
-        let plan: std::sync::Arc<dyn ExecutionPlan> = frame.clone().create_physical_plan().await?;
-        let mut rows = execute_stream(plan, context)?;
-        if view == "endless" {
-            rows.next().await.context("no rows")??;
-        }
-        until("the statement runs", async || Ok(running().await? == 1)).await?;
-        let since = environment::instant();
-        drop(rows);
-        until("the statement is gone", async || Ok(running().await? == 0)).await?;
-        assert!(since.elapsed() < Duration::from_secs(2), "{view}: {:?}", since.elapsed());
-        drop(frame);
-    }
-    // The transaction that held the snapshot went with the scope.
-    until("the snapshot is gone", async || {
-        let sql =
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'meshwork/' || $1";
-        Ok(session.client.query_one(sql, &[&query_id]).await?.get::<_, i64>(0) == 0)
-    })
-    .await
-}
-
-/// Asks the server again and again, for five seconds at most.
-async fn until(what: &str, reached: impl AsyncFn() -> Result<bool>) -> Result<()> {
-    let since = environment::instant();
-    while !reached().await? {
-        anyhow::ensure!(since.elapsed() < Duration::from_secs(5), "not in time: {what}");
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn few_connections_serve_many_scans() -> Result<()> {
     let (server, _source) = prepare(
         "budget",
@@ -569,14 +383,12 @@ async fn a_source_that_refuses_says_why_and_no_secret() -> Result<()> {
         }
         Source::new("postgres", properties)
     };
-    let free = meshwork_sql_tests::servers::free_port()?.to_string();
     for (changes, code, names) in [
         (
             vec![("password", "wr0ng'pass")],
             "SOURCE_AUTHENTICATION",
             "password authentication failed",
         ),
-        (vec![("port", free.as_str())], "SOURCE_UNAVAILABLE", free.as_str()),
         (vec![("host", "nowhere.invalid")], "SOURCE_UNAVAILABLE", "nowhere.invalid"),
         (vec![("database", "absent")], "SOURCE_QUERY_FAILED", "absent"),
         (vec![("host", "localhost"), ("tls", "verify")], "SOURCE_UNAVAILABLE", "localhost"),

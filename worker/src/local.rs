@@ -22,7 +22,7 @@ use http::HeaderMap;
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::codec::channel::name_task;
 use meshwork_engine::environment::Task;
-use meshwork_engine::node::VERSION;
+use meshwork_engine::node::{TaskStatus, VERSION};
 use meshwork_engine::{Error, Result};
 use url::Url;
 
@@ -77,6 +77,11 @@ impl LocalWorkers {
     /// How many tasks all of them have: planned, waiting or running.
     pub fn n_tasks_running(&self) -> usize {
         self.workers.values().map(|local| local.tasks.n_running()).sum()
+    }
+
+    /// How far the tasks of all of them are.
+    pub fn tasks(&self) -> Vec<TaskStatus> {
+        self.workers.values().flat_map(|local| local.tasks.statuses()).collect()
     }
 
     /// The list of workers, as the coordinator asks for it.

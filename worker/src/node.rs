@@ -157,7 +157,7 @@ impl WorkerNode {
     /// many tasks were cut off.
     pub async fn drain(&self, deadline: Duration) -> usize {
         self.draining.store(true, Ordering::Release);
-        self.presence.tell(NodeState::Draining, self.n_tasks_running()).await;
+        self.presence.tell(NodeState::Draining, &self.tasks).await;
         let idle = async {
             while self.n_tasks_running() > 0 {
                 tokio::time::sleep(DRAIN_INTERVAL).await;
@@ -167,7 +167,7 @@ impl WorkerNode {
             Ok(()) => 0,
             Err(_too_late) => self.n_tasks_running(),
         };
-        self.presence.tell(NodeState::Left, cut_off).await;
+        self.presence.tell(NodeState::Left, &self.tasks).await;
         tracing::info!(worker = %self.url, cut_off, "worker drained");
         cut_off
     }
@@ -182,20 +182,21 @@ struct Presence {
 }
 
 impl Presence {
-    async fn announce(&self, state: NodeState, n_tasks_running: usize) -> Result<()> {
+    async fn announce(&self, state: NodeState, tasks: &Tasks) -> Result<()> {
         let announcement = Announcement {
             url: self.url.clone(),
             version: VERSION.to_owned(),
             instance: self.instance.clone(),
             state,
-            n_tasks_running,
+            n_tasks_running: tasks.n_running(),
+            tasks: tasks.statuses(),
         };
         self.control.announce(&announcement).await
     }
 
     /// Announces; a coordinator that does not hear it will miss the worker by itself.
-    async fn tell(&self, state: NodeState, n_tasks_running: usize) {
-        if let Err(error) = self.announce(state, n_tasks_running).await {
+    async fn tell(&self, state: NodeState, tasks: &Tasks) {
+        if let Err(error) = self.announce(state, tasks).await {
             tracing::warn!(coordinator = %self.control.coordinator(), %error, "not heard");
         }
     }
@@ -215,7 +216,7 @@ async fn announce(
                 true => NodeState::Draining,
                 false => NodeState::Active,
             };
-            match presence.announce(state, tasks.n_running()).await {
+            match presence.announce(state, &tasks).await {
                 Ok(()) => heard = true,
                 Err(error) if error.code == "WORKER_REFUSED" => {
                     refusal.send_replace(Some(error));

@@ -46,16 +46,18 @@ pub(crate) fn make_stoppable(
         match node.children().is_empty() || node.is::<CooperativeExec>() {
             true => {
                 let node = with_named_files(node.as_ref()).unwrap_or(node);
-                Ok(Transformed::yes(stoppable(node, &running)))
+                Ok(Transformed::yes(stoppable(node, &running, Place::Inside)))
             }
             false => Ok(Transformed::no(node)),
         }
     });
-    let head = with_stoppable_inputs(plan.data()?, &running)?;
+    let plan = plan.data()?;
+    let place = if is_exchange(&plan) { Place::Inside } else { Place::Outlet };
+    let head = with_stoppable_inputs(plan, &running)?;
     // Streams may hold parts of the plan, a nested loop join its left side, for instance; the head is held
     // by the runtime's cache alone.
     let guard = Some(Arc::new(PlanGuard(Arc::clone(&running))));
-    let head = Arc::new(StoppableExec { inner: head, running, guard });
+    let head = Arc::new(StoppableExec { inner: head, running, place, guard });
     Ok(WorkerPlanRewriteEventResponse::new(head))
 }
 
@@ -64,16 +66,32 @@ fn with_stoppable_inputs(
     head: Arc<dyn ExecutionPlan>,
     running: &Arc<Running>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    if !head.is::<RepartitionExec>() && !head.is::<BroadcastExec>() {
+    if !is_exchange(&head) {
         return Ok(head);
     }
-    let children =
-        head.children().into_iter().map(|child| stoppable(Arc::clone(child), running)).collect();
+    let outlet = |child| stoppable(Arc::clone(child), running, Place::Outlet);
+    let children = head.children().into_iter().map(outlet).collect();
     head.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))
 }
 
-fn stoppable(inner: Arc<dyn ExecutionPlan>, running: &Arc<Running>) -> Arc<dyn ExecutionPlan> {
-    Arc::new(StoppableExec { inner, running: Arc::clone(running), guard: None })
+fn is_exchange(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<RepartitionExec>() || plan.is::<BroadcastExec>()
+}
+
+fn stoppable(
+    inner: Arc<dyn ExecutionPlan>,
+    running: &Arc<Running>,
+    place: Place,
+) -> Arc<dyn ExecutionPlan> {
+    Arc::new(StoppableExec { inner, running: Arc::clone(running), place, guard: None })
+}
+
+/// Where in its task a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Inside,
+    /// What comes out of it is what the task has made.
+    Outlet,
 }
 
 /// A node whose streams end when the task is stopped.
@@ -81,6 +99,7 @@ fn stoppable(inner: Arc<dyn ExecutionPlan>, running: &Arc<Running>) -> Arc<dyn E
 struct StoppableExec {
     inner: Arc<dyn ExecutionPlan>,
     running: Arc<Running>,
+    place: Place,
     /// Stops the task when it is dropped; the plan's head has it.
     guard: Option<Arc<PlanGuard>>,
 }
@@ -126,7 +145,7 @@ impl ExecutionPlan for StoppableExec {
         let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
         let inner = Arc::clone(&self.inner).replace_children(children, options)?;
         let (running, guard) = (Arc::clone(&self.running), self.guard.clone());
-        Ok(Arc::new(Self { inner, running, guard }))
+        Ok(Arc::new(Self { inner, running, place: self.place, guard }))
     }
 
     fn execute(
@@ -135,11 +154,13 @@ impl ExecutionPlan for StoppableExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let running = Arc::clone(&self.running);
+        running.rows_asked();
         Ok(Box::pin(StoppableStream {
             inner: Some(self.inner.execute(partition, context)?),
             schema: self.inner.schema(),
             stopped: Box::pin(running.stopped().clone().cancelled_owned()),
-            _running: running,
+            running,
+            place: self.place,
         }))
     }
 
@@ -153,7 +174,8 @@ struct StoppableStream {
     inner: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    _running: Arc<Running>,
+    running: Arc<Running>,
+    place: Place,
 }
 
 impl Stream for StoppableStream {
@@ -163,6 +185,9 @@ impl Stream for StoppableStream {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         let next = inner.as_mut().poll_next(cx);
         if self.stopped.as_mut().poll(cx).is_pending() {
+            if let (Place::Outlet, Poll::Ready(Some(Ok(batch)))) = (self.place, &next) {
+                self.running.made(batch);
+            }
             return next;
         }
         self.inner = None;

@@ -9,9 +9,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
+use arrow::record_batch::RecordBatch;
 use datafusion_distributed::TaskKey;
+use meshwork_engine::environment;
+use meshwork_engine::node::{TASKS_TOLD_MAX, TaskState, TaskStatus};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -19,15 +23,17 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     next: AtomicU64,
-    held: Mutex<BTreeMap<u64, Option<TaskKey>>>,
+    held: Mutex<BTreeMap<u64, Arc<Progress>>>,
 }
 
 impl Tasks {
-    /// Takes a task in; it counts until everything of it is gone.
-    pub(crate) fn begin(self: &Arc<Self>, key: Option<TaskKey>) -> Arc<Running> {
+    /// Takes a task in; it counts until everything of it is gone. `query_id` is the one that users know.
+    pub(crate) fn begin(self: &Arc<Self>, key: Option<TaskKey>, query_id: &str) -> Arc<Running> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.held.lock().insert(id, key);
-        Arc::new(Running { id, tasks: Arc::clone(self), stopped: CancellationToken::new() })
+        let progress = Arc::new(Progress::new(key, query_id.to_owned()));
+        self.held.lock().insert(id, Arc::clone(&progress));
+        let stopped = CancellationToken::new();
+        Arc::new(Running { id, tasks: Arc::clone(self), progress, stopped })
     }
 
     /// How many tasks are here: planned, waiting or running.
@@ -37,7 +43,48 @@ impl Tasks {
 
     /// The names of the tasks that are here.
     pub(crate) fn keys(&self) -> Vec<TaskKey> {
-        self.held.lock().values().copied().flatten().collect()
+        self.held.lock().values().filter_map(|task| task.key).collect()
+    }
+
+    /// How far the tasks are that have a name, the oldest first, [`TASKS_TOLD_MAX`] at most.
+    pub(crate) fn statuses(&self) -> Vec<TaskStatus> {
+        let held = self.held.lock();
+        held.values().filter_map(|task| task.status()).take(TASKS_TOLD_MAX).collect()
+    }
+}
+
+/// What a task is, and how far.
+#[derive(Debug)]
+struct Progress {
+    key: Option<TaskKey>,
+    query_id: String,
+    begun: Instant,
+    asked: AtomicBool,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    fn new(key: Option<TaskKey>, query_id: String) -> Self {
+        let begun = environment::instant();
+        let (asked, rows, bytes) = Default::default();
+        Self { key, query_id, begun, asked, rows, bytes }
+    }
+
+    fn status(&self) -> Option<TaskStatus> {
+        let key = self.key?;
+        Some(TaskStatus {
+            query_id: self.query_id.clone(),
+            stage: key.stage_id as u64,
+            task: key.task_number as u64,
+            state: match self.asked.load(Ordering::Relaxed) {
+                true => TaskState::Running,
+                false => TaskState::Planned,
+            },
+            rows: self.rows.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            elapsed_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
     }
 }
 
@@ -46,6 +93,7 @@ impl Tasks {
 pub(crate) struct Running {
     id: u64,
     tasks: Arc<Tasks>,
+    progress: Arc<Progress>,
     stopped: CancellationToken,
 }
 
@@ -53,6 +101,18 @@ impl Running {
     /// Fires when the task's query has ended.
     pub(crate) fn stopped(&self) -> &CancellationToken {
         &self.stopped
+    }
+
+    /// Notes that rows are asked for.
+    pub(crate) fn rows_asked(&self) {
+        self.progress.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts what the task has made.
+    pub(crate) fn made(&self, batch: &RecordBatch) {
+        self.progress.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        let bytes = batch.get_array_memory_size() as u64;
+        self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -79,7 +139,7 @@ mod tests {
     #[test]
     fn a_task_counts_until_plan_and_streams_are_gone_and_stops_with_its_plan() {
         let tasks = Arc::new(Tasks::default());
-        let plan = PlanGuard(tasks.begin(None));
+        let plan = PlanGuard(tasks.begin(None, ""));
         let stream = Arc::clone(&plan.0);
         assert_eq!((tasks.n_running(), stream.stopped().is_cancelled()), (1, false));
         drop(plan);

@@ -91,7 +91,7 @@ pub async fn start_standalone(args: &StandaloneArgs) -> anyhow::Result<Coordinat
         Distribution::among(workers.resolver(), workers.channels(), Arc::clone(&catalogs));
     let nodes: Nodes = Arc::new(move || {
         let n_tasks = workers.n_tasks_running() as u64;
-        vec![NodeRow { n_tasks, ..this_node("in process") }]
+        vec![NodeRow { n_tasks, tasks: workers.tasks(), ..this_node("in process") }]
     });
     start(&args.node, catalogs, distribution, None, nodes).await
 }
@@ -115,6 +115,7 @@ pub async fn start_coordinator(args: &CoordinatorArgs) -> anyhow::Result<Coordin
             state: worker.status.as_str().to_owned(),
             coordinator: false,
             n_tasks: worker.n_tasks_running as u64,
+            tasks: worker.tasks,
         });
         std::iter::once(this_node(&shown.1)).chain(workers).collect()
     });
@@ -231,6 +232,7 @@ fn this_node(url: &str) -> NodeRow {
         state: "active".to_owned(),
         coordinator: true,
         n_tasks: 0,
+        tasks: Vec::new(),
     }
 }
 

@@ -26,6 +26,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Http {
     client: Client,
+    /// The catalog's name, for messages.
+    catalog: String,
     pub(super) api: Arc<Api>,
 }
 
@@ -47,7 +49,7 @@ struct Failure {
 }
 
 impl Http {
-    pub(super) fn new(api: Arc<Api>) -> Result<Self> {
+    pub(super) fn new(catalog: String, api: Arc<Api>) -> Result<Self> {
         let mut builder = Client::builder()
             .redirect(Policy::none())
             // A proxy would resolve names where nobody checks them.
@@ -62,7 +64,7 @@ impl Http {
         let client = builder
             .build()
             .map_err(|e| Error::internal("HTTP client could not be made").caused_by(&e))?;
-        Ok(Self { client, api })
+        Ok(Self { client, catalog, api })
     }
 
     /// Returns the answer to a GET, tried again as the manifest says, no later than `deadline`.
@@ -80,14 +82,14 @@ impl Http {
                 Err(failure) => failure,
             };
             if !failure.again || n_tries >= retry.max {
-                return Err(failure.error);
+                return Err(self.named(failure.error));
             }
             let backoff = retry.backoff_base.saturating_mul(2_u32.saturating_pow(n_tries));
             let wait = failure.retry_after.unwrap_or_else(|| backoff.min(retry.backoff_max));
             let too_long = failure.retry_after.is_some_and(|wait| wait > retry.retry_after_max);
             if too_long || environment::instant() + wait >= deadline {
                 let seconds = wait.as_secs_f64();
-                return Err(failure.error.retryable().with_hint(format!(
+                return Err(self.named(failure.error.retryable()).with_hint(format!(
                     "The source asks to wait {seconds} s, which is longer than the manifest allows."
                 )));
             }
@@ -102,7 +104,14 @@ impl Http {
         let url = &self.api.base;
         self.api.check(url)?;
         let request = self.client.get(url.clone()).timeout(CHECK_TIMEOUT);
-        request.send().await.map(|_any| ()).map_err(|e| self.sending_failed(url, e).error)
+        let sent = request.send().await.map(|_any| ());
+        sent.map_err(|e| self.named(self.sending_failed(url, e).error))
+    }
+
+    /// Says in an error's message which catalog it is about.
+    pub(super) fn named(&self, mut error: Error) -> Error {
+        error.message = format!("source \"{}\": {}", self.catalog, error.message);
+        error
     }
 
     async fn within_deadline(
@@ -230,7 +239,9 @@ impl Http {
     fn sending_failed(&self, url: &Url, cause: reqwest::Error) -> Failure {
         let again = cause.is_timeout() && self.api.retry.on_timeout;
         let what = format!("{} could not be read", self.shown(url));
-        let error = Error::source("SOURCE_UNAVAILABLE", what).caused_by(&cause.without_url());
+        let error = Error::source("SOURCE_UNAVAILABLE", what)
+            .with_hint("Check that the API runs and that this node may connect to it.")
+            .caused_by(&cause.without_url());
         Failure { error: error.retryable(), again, retry_after: None }
     }
 

@@ -67,7 +67,8 @@ pub(crate) fn make(mut properties: Properties) -> Result<Arc<dyn Connector>> {
         e
     })?;
     properties.finish()?;
-    let source = Arc::new(RestSource { http: Arc::new(Http::new(Arc::new(api))?) });
+    let source =
+        Arc::new(RestSource { http: Arc::new(Http::new(catalog.clone(), Arc::new(api))?) });
     Ok(Arc::new(Rest { catalog, source }))
 }
 

@@ -207,7 +207,8 @@ impl Listing {
     }
 
     fn unusable(&self, url: &Url, why: &str) -> Error {
-        Error::source("SOURCE_FORMAT", format!("the answer to {} {why}", self.http.shown(url)))
+        let what = format!("the answer to {} {why}", self.http.shown(url));
+        self.http.named(Error::source("SOURCE_FORMAT", what))
     }
 }
 

@@ -3,9 +3,9 @@
 //! Nothing is cached: the file may change under us, and asking it costs microseconds.
 
 use arrow::datatypes::DataType;
-use meshwork_engine::Result;
 use meshwork_engine::connector::{TableEntry, TableKind};
 use meshwork_engine::remote::RemoteColumn;
+use meshwork_engine::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::json;
 
@@ -48,7 +48,16 @@ pub(super) fn columns(
         let Some(shape) = shape(&connection, table)? else { return Ok(None) };
         describe(&connection, table, &shape, mismatch).map(Some)
     };
-    ask().map_err(|error| file.failed(&doing, &error))
+    ask().map_err(|error| {
+        let failed = file.failed(&doing, &error);
+        match failed.code.as_str() {
+            // The file can be read and the table not: a view on one that is gone, for instance.
+            "SOURCE_READ_FAILED" => {
+                Error::source("SOURCE_TABLE_UNREADABLE", failed.message).caused_by(&error)
+            }
+            _ => failed,
+        }
+    })
 }
 
 /// How a table keeps its rows.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use meshwork_engine::node::{Announcement, NodeState, VERSION};
+use meshwork_engine::node::{Announcement, NodeState, TaskStatus, VERSION};
 use meshwork_engine::{Error, Result, environment};
 use url::Url;
 
@@ -51,6 +51,8 @@ pub struct WorkerNode {
     pub status: NodeStatus,
     /// Tasks that it held when it last announced itself.
     pub n_tasks_running: usize,
+    /// How far they were then.
+    pub tasks: Vec<TaskStatus>,
     /// When it joined, in microseconds since the Unix epoch.
     pub joined_unix_micros: i64,
     /// How long ago it was last heard of.
@@ -152,6 +154,7 @@ impl Membership {
             instance: member.announcement.instance.clone(),
             status: member.status(now),
             n_tasks_running: member.announcement.n_tasks_running,
+            tasks: member.announcement.tasks.clone(),
             joined_unix_micros: member.joined_unix_micros,
             silent_for: now.duration_since(member.heard),
         };
@@ -174,6 +177,7 @@ mod tests {
             instance: "one".to_owned(),
             state,
             n_tasks_running: 0,
+            tasks: Vec::new(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Cuts SQL text into code, quoted text and comments, without parsing it.
 //!
 //! Serves what must not look inside quotes: splitting a script at its semicolons ([`statements`]),
-//! and numbering `?` placeholders ([`number_placeholders`]). It knows `'..'`, `E'..\'..'`, `".."`,
+//! numbering `?` placeholders ([`number_placeholders`]), and hiding what may be a secret
+//! ([`without_properties`]). It knows `'..'`, `E'..\'..'`, `".."`,
 //! `` `..` ``, `$tag$..$tag$`, `-- ..` and nested `/* .. */`; it must never change a byte inside
 //! any of them.
 
@@ -146,6 +147,42 @@ fn after(at: Location, letter: char) -> Location {
         '\n' => Location { line: at.line + 1, column: 1 },
         _ => Location { column: at.column + 1, ..at },
     }
+}
+
+/// How many words may lead up to the word `CATALOG` in a statement about one.
+const WORDS_BEFORE_CATALOG_MAX: usize = 3;
+
+/// Before these, `catalog` is the name of a column or of a query.
+const WORDS_BEFORE_NAMES: [&str; 4] = ["SELECT", "DISTINCT", "ALL", "WITH"];
+
+/// Returns the statement as everybody may see it: one about a catalog ends where its properties begin,
+/// because their values may be secrets. It need not be a right one: a mistake shows no secret either.
+pub fn without_properties(sql: &str) -> String {
+    let (mut n_words, mut before) = (0, "");
+    let mut is_about_catalog = false;
+    let mut at = 0;
+    for piece in pieces(sql) {
+        let hidden = match piece.region {
+            Region::Comment => None,
+            Region::Quoted => (!piece.text.starts_with(['"', '`'])).then_some(0),
+            Region::Code => {
+                for word in piece.text.split_whitespace() {
+                    let named = WORDS_BEFORE_NAMES.iter().any(|w| w.eq_ignore_ascii_case(before));
+                    is_about_catalog |= n_words <= WORDS_BEFORE_CATALOG_MAX
+                        && word.eq_ignore_ascii_case("CATALOG")
+                        && !named;
+                    (n_words, before) = (n_words + 1, word);
+                }
+                piece.text.find(['(', '='])
+            }
+        };
+        if let (true, Some(offset)) = (is_about_catalog, hidden) {
+            let shown = sql.get(..at + offset).unwrap_or_default();
+            return format!("{} (***)", shown.trim_end());
+        }
+        at += piece.text.len();
+    }
+    sql.to_owned()
 }
 
 /// Returns the pieces of the text, in order; together they are the text.
@@ -295,6 +332,27 @@ mod tests {
         check("SELECT $$?$$, ?", "SELECT $$?$$, $1");
         assert!(number_placeholders("SELECT ?, $1").is_err());
         assert!(number_placeholders("SELECT ?, '$1'").is_ok());
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_cut_off() {
+        let check = |sql: &str, expected: &str| assert_eq!(without_properties(sql), expected);
+        let shown = "CREATE CATALOG pg USING postgres WITH (***)";
+        check("CREATE CATALOG pg USING postgres WITH ('password' = 's3cret')", shown);
+        check("CREATE CATALOG pg USING postgres WITH (password = 's3cret", shown);
+        check("create catalog \"a (b)\" USING x", "create catalog \"a (b)\" USING x");
+        check("-- why\nCREATE CATALOG pg 'password' = 's3cret'", "-- why\nCREATE CATALOG pg (***)");
+        check(
+            "EXPLAIN CREATE CATALOG pg USING x (a = b)",
+            "EXPLAIN CREATE CATALOG pg USING x (***)",
+        );
+        check(
+            "CREATE CATALOG pg USING x WITH password = s3cret",
+            "CREATE CATALOG pg USING x WITH password (***)",
+        );
+        for shown in ["SELECT catalog FROM t WHERE a = 'b'", "SELECT a, b, c, (catalog) FROM t"] {
+            check(shown, shown);
+        }
     }
 
     #[test]

@@ -196,7 +196,12 @@ impl Reader<'_> {
         let name = self.identifier()?;
         self.expect_words(&["USING"])?;
         let kind = self.identifier()?;
-        let properties = self.with_options()?;
+        // The parser's own words could quote a password.
+        let properties = self.with_options().map_err(|error| Error {
+            message: "the properties of a catalog are written ('name' = 'value', ...)".to_owned(),
+            causes: Vec::new(),
+            ..error
+        })?;
         Ok(Statement::CreateCatalog { name, kind, properties, if_not_exists })
     }
 

@@ -15,6 +15,7 @@ use futures::future::join_all;
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::{TableEntry, TableKind};
 use meshwork_engine::environment::within;
+use meshwork_engine::node::TaskStatus;
 use meshwork_engine::{Error, Result};
 
 use crate::history::History;
@@ -44,6 +45,8 @@ pub struct NodeRow {
     pub coordinator: bool,
     /// Tasks that it runs now.
     pub n_tasks: u64,
+    /// How far they are, as it said last.
+    pub tasks: Vec<TaskStatus>,
 }
 
 /// Returns the nodes of the cluster now.
@@ -78,6 +81,7 @@ impl SystemTables {
         }
         match table {
             "nodes" => self.nodes().map(Some),
+            "tasks" => self.tasks().map(Some),
             "queries" => self.queries().map(Some),
             "catalogs" => self.catalogs().await.map(Some),
             _ => Ok(None),
@@ -93,6 +97,26 @@ impl SystemTables {
             ("coordinator", truths(rows.iter().map(|row| row.coordinator))),
             ("state", texts(rows.iter().map(|row| Some(row.state.clone())))),
             ("tasks", numbers(rows.iter().map(|row| row.n_tasks))),
+        ])
+    }
+
+    fn tasks(&self) -> Result<Arc<dyn TableProvider>> {
+        let nodes = (self.nodes)();
+        let of_node = |node: &NodeRow| {
+            let tasks = node.tasks.iter().cloned();
+            tasks.map(|task| (node.id.clone(), task)).collect::<Vec<_>>()
+        };
+        let rows: Vec<(String, TaskStatus)> = nodes.iter().flat_map(of_node).collect();
+        let number = |value: fn(&TaskStatus) -> u64| numbers(rows.iter().map(|(_, t)| value(t)));
+        table_of(vec![
+            ("query_id", texts(rows.iter().map(|(_, task)| Some(task.query_id.clone())))),
+            ("stage", number(|task| task.stage)),
+            ("task", number(|task| task.task)),
+            ("node_id", texts(rows.iter().map(|(node, _)| Some(node.clone())))),
+            ("state", texts(rows.iter().map(|(_, task)| Some(task.state.name().to_owned())))),
+            ("rows", number(|task| task.rows)),
+            ("bytes", number(|task| task.bytes)),
+            ("elapsed_ms", number(|task| task.elapsed_ms)),
         ])
     }
 
@@ -145,7 +169,7 @@ pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
     if schema != RUNTIME_SCHEMA {
         return Vec::new();
     }
-    entries_of(&["catalogs", "nodes", "queries"])
+    entries_of(&["catalogs", "nodes", "queries", "tasks"])
 }
 
 pub(super) fn entries_of(names: &[&str]) -> Vec<TableEntry> {

@@ -1,4 +1,5 @@
-//! SQL semantics of our own, on top of DataFusion's functions: whole numbers never wrap.
+//! SQL semantics of our own, on top of DataFusion's functions: whole numbers never wrap, and doubles are
+//! compared as doubles.
 //!
 //! DataFusion computes integer `+ - *`, unary minus and `sum` modulo two to the width of the type. Here they
 //! are errors with the code `NUMERIC_OVERFLOW`. Coordinator and workers must [`register`] the same functions,
@@ -14,6 +15,7 @@
 //! Not covered: arithmetic in arguments of table functions, which DataFusion folds before any rule runs.
 
 mod arithmetic;
+mod doubles;
 mod overflow;
 mod sum;
 #[cfg(test)]
@@ -29,6 +31,7 @@ pub use arithmetic::plain_operator;
 pub use overflow::with_plain_operators;
 
 use arithmetic::checked_functions;
+use doubles::CompareAsDoubles;
 use overflow::CheckOverflow;
 use sum::ExactSum;
 
@@ -41,7 +44,9 @@ pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     if has_rule(&mut builder) {
         return builder;
     }
-    builder.with_analyzer_rule(Arc::new(CheckOverflow))
+    let mut rules = builder.analyzer().take().unwrap_or_default().rules;
+    rules.insert(0, Arc::new(CompareAsDoubles));
+    builder.with_analyzer_rules(rules).with_analyzer_rule(Arc::new(CheckOverflow))
 }
 
 /// Whether the rule is in the builder, as an addition or with the analyzer of an earlier session.

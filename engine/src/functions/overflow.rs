@@ -53,7 +53,7 @@ fn check_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 /// Rewrites the expressions of one node, bottom-up, under the names they had.
-fn rewrite(
+pub(super) fn rewrite(
     plan: LogicalPlan,
     change: impl Fn(Expr) -> Transformed<Expr>,
 ) -> Result<Transformed<LogicalPlan>> {
@@ -66,7 +66,7 @@ fn rewrite(
 }
 
 /// Returns all columns that expressions of the node may name.
-fn visible_schema(plan: &LogicalPlan) -> Result<DFSchema> {
+pub(super) fn visible_schema(plan: &LogicalPlan) -> Result<DFSchema> {
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = plan {
         let columns = scan.source.schema();

@@ -6,10 +6,12 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as DataFusionResult;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::{Predicate, RemoteScan, RemoteScanExec};
+use crate::Error;
 use crate::connector::{Outcome, Pushdown, RowSource};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
@@ -123,5 +125,15 @@ impl TableProvider for RemoteTable {
         }
         let (scan, splits) = self.source.splits(scan, &self.scope, &settings).await?;
         Ok(Arc::new(RemoteScanExec::new(scan, splits, Arc::clone(&self.source))))
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        _input: Arc<dyn ExecutionPlan>,
+        _operation: InsertOp,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let name = self.whole.display_name();
+        Err(Error::not_supported(format!("INSERT INTO {name}, which is only read")).into())
     }
 }

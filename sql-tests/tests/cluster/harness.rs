@@ -256,6 +256,7 @@ async fn announce_forever(url: Url, to: Url) {
         instance: "mute".to_owned(),
         state: NodeState::Active,
         n_tasks_running: 0,
+        tasks: Vec::new(),
     };
     let client = reqwest::Client::new();
     loop {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures::StreamExt;
 use meshwork_engine::environment;
+use meshwork_engine::node::TaskState;
 use meshwork_sql_tests::compare::same_rows;
 use meshwork_sql_tests::tpch;
 
@@ -250,6 +251,23 @@ fn a_join_without_matches_ends_with_its_query_on_one_node() -> Result<()> {
         cluster.plain("SELECT sum(n) FROM numbers").await?;
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         Ok(())
+    })
+}
+
+#[test]
+fn workers_say_how_far_their_tasks_are() -> Result<()> {
+    on_runtimes(async {
+        let cluster = Cluster::start(2).await?;
+        let mut running = cluster.start_query("SELECT n + 1 FROM slow", 2).await?;
+        running.rows.next().await.expect("rows")?;
+        let told = || cluster.nodes().into_iter().flat_map(|node| node.tasks).collect::<Vec<_>>();
+        let rows =
+            || told().iter().any(|t| t.state == TaskState::Running && t.rows > 0 && t.bytes > 0);
+        eventually(Duration::from_secs(10), "tasks to make rows", rows).await?;
+        let waits = told().iter().any(|task| task.elapsed_ms > 0);
+        assert!(waits, "{:?}", told());
+        drop(running);
+        eventually(Duration::from_secs(4), "tasks to be gone", || told().is_empty()).await
     })
 }
 

@@ -1,0 +1,123 @@
+//! The native store, in a folder.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use crate::doors::Doors;
+use crate::source::{
+    Away, Broken, Column, Kind, Limits, Properties, Source, Table, Type, Value, Writes, name_of,
+};
+use crate::written::{self, SCHEMA};
+
+/// A scratch folder.
+pub(crate) struct Store {
+    folder: TempDir,
+}
+
+impl Store {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { folder: TempDir::new()? })
+    }
+
+    /// All data files of all tables.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => files
+                        .extend(path.extension().is_some_and(|e| e == "parquet").then_some(path)),
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+#[async_trait]
+impl Source for Store {
+    fn kind(&self) -> &'static str {
+        "store"
+    }
+
+    fn properties(&self) -> Properties {
+        [("location".to_owned(), self.folder.path().to_string_lossy().into_owned())].into()
+    }
+
+    fn schema(&self) -> &'static str {
+        SCHEMA
+    }
+
+    fn types(&self) -> Vec<Type> {
+        written::types()
+    }
+
+    fn declared(&self, kind: Kind) -> &'static str {
+        written::declared(kind)
+    }
+
+    fn literal(&self, value: &Value) -> String {
+        written::literal(value)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            writes: Writes::Yes,
+            n_columns: 300,
+            // DataFusion reads the files; what it prunes is not a request to anybody.
+            pushed_marks: &[],
+            n_pushed_min: 0,
+            names_refused: &[],
+        }
+    }
+
+    async fn make(&mut self, doors: &mut Doors, table: &Table) -> Result<()> {
+        written::make(doors, table).await
+    }
+
+    fn requests(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("SELECT day, name FROM {t}", "projection=[name, day]")]
+    }
+
+    async fn endless(&mut self, _doors: &mut Doors) -> Result<Vec<String>> {
+        let t = name_of(SCHEMA, "standard");
+        Ok(vec![format!("(SELECT a.id FROM {t} a, {t} b, {t} c, {t} d, {t} e)")])
+    }
+
+    async fn is_read(&self, _ids: &[u32]) -> Result<Option<bool>> {
+        Ok(None)
+    }
+
+    fn away(&self) -> Result<Away, &'static str> {
+        let file = self.folder.path().join("a file");
+        fs::write(&file, "not a folder").unwrap();
+        let location = file.join("database").to_string_lossy().into_owned();
+        Ok(Away {
+            properties: [("location".to_owned(), location)].into(),
+            code: "SOURCE_UNAVAILABLE",
+        })
+    }
+
+    async fn broken(&mut self, doors: &mut Doors) -> Result<Vec<Broken>> {
+        let before = self.files()?;
+        let columns = vec![Column { name: "n".to_owned(), declared: "BIGINT".to_owned() }];
+        let table =
+            Table { name: "cut".to_owned(), columns, rows: vec![vec![Some("1".to_owned())]; 100] };
+        self.make(doors, &table).await?;
+        let made =
+            self.files()?.into_iter().find(|file| !before.contains(file)).context("no file")?;
+        let mut bytes = fs::read(&made)?;
+        let footer = bytes.len() - 8;
+        bytes[footer..].fill(0);
+        fs::write(&made, &bytes)?;
+        let names = "Corrupt footer".to_owned();
+        Ok(vec![Broken { relation: name_of(SCHEMA, "cut"), code: "CORRUPT_FILE", names }])
+    }
+}
