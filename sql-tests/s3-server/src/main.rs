@@ -3,8 +3,9 @@
 //! Listens on a free loopback port and prints `s3 is ready: <url>`. Folders of the given one are the buckets.
 //!
 //! What `s3s-fs` leaves open is closed here. It looks whether an object is there, then takes the body in, then
-//! renames, so of two conditional writes to one name both may win: here writes to one name wait for each other.
-//! And it makes the bucket of an object that is written to none: here that is `NoSuchBucket`, as in S3.
+//! renames, so of two conditional writes to one name both may win: here bodies are taken in first, and then writes
+//! to one name wait for each other. And it makes the bucket of an object that is written to none: here that is
+//! `NoSuchBucket`, as in S3.
 
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,15 +13,16 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
-use hyper::{Method, Request};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
-use s3s::{S3Result, s3_error};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpError, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -47,23 +49,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let (socket, _) = listener.accept().await?;
         let (s3, locks) = (s3.clone(), Arc::clone(&locks));
         tokio::spawn(async move {
-            let answer = service_fn(move |request: Request<Incoming>| {
-                let (s3, locks) = (s3.clone(), Arc::clone(&locks));
-                async move {
-                    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-                    let _alone = match reads {
-                        true => None,
-                        false => Some(locks[lock_of(request.uri().path())].lock().await),
-                    };
-                    Service::call(&s3, request).await
-                }
-            });
+            let answers =
+                service_fn(move |request| answer(s3.clone(), Arc::clone(&locks), request));
             // A connection that breaks is its client's affair.
             let _ended = Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(socket), answer)
+                .serve_connection(TokioIo::new(socket), answers)
                 .await;
         });
     }
+}
+
+async fn answer(
+    s3: S3Service,
+    locks: Arc<[Mutex<()>]>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, HttpError> {
+    let (head, body) = request.into_parts();
+    // Whole before anything else: who is refused has been listened to, and is not cut off while it speaks; who
+    // speaks slowly keeps nobody waiting.
+    let body = body.collect().await.map_err(|broken| HttpError::new(Box::new(broken)))?.to_bytes();
+    let _alone = match head.method {
+        Method::GET | Method::HEAD => None,
+        _ => Some(locks[lock_of(head.uri.path())].lock().await),
+    };
+    s3.call(Request::from_parts(head, Body::from(body))).await
 }
 
 /// Returns which lock the writes to a name take.
