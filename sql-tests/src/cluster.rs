@@ -4,7 +4,7 @@
 //! clock. Dropping a cluster kills its processes. Their logs are shown when a start fails.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 

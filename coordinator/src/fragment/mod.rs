@@ -43,6 +43,10 @@ pub use verify::verify;
 
 /// Bytes of files that make one partition of a scan: what is smaller stays on one worker.
 const FILE_BYTES_PER_PARTITION: usize = 16 << 20;
+/// The side of a join that is at most this large is sent to all tasks whole: that costs less than dealing both
+/// sides out by their keys, and the larger side stays where it is read. One thread of each task builds the table.
+const BROADCAST_BYTES_MAX: usize = 10 << 20;
+const BROADCAST_ROWS_MAX: usize = 500_000;
 /// With one partition DataFusion plans no exchange at all, and nothing could be distributed.
 const PARTITIONS_MIN: usize = 2;
 
@@ -129,7 +133,10 @@ impl Distribution {
         }
         let config = builder.config().get_or_insert_default();
         let n_partitions = config.target_partitions().max(PARTITIONS_MIN);
-        config.options_mut().execution.target_partitions = n_partitions;
+        let options = config.options_mut();
+        options.execution.target_partitions = n_partitions;
+        options.optimizer.hash_join_single_partition_threshold = BROADCAST_BYTES_MAX;
+        options.optimizer.hash_join_single_partition_threshold_rows = BROADCAST_ROWS_MAX;
         for codec in &self.codecs {
             builder = builder.with_distributed_user_codec_arc(Arc::clone(codec));
         }
