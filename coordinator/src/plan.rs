@@ -144,6 +144,8 @@ impl Planner<'_> {
         options.catalog.default_catalog = name(&session.catalog, PLANNER_CATALOG);
         options.catalog.default_schema = name(&session.schema, PLANNER_SCHEMA);
         state.register_catalog_list(as_catalogs(tables)?);
+        // The one moment that all of now() and current_date in this query mean.
+        state.mark_start_execution();
         Ok(state)
     }
 }

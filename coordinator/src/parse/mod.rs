@@ -5,6 +5,7 @@
 
 mod grammar;
 mod names;
+mod numbers;
 mod versions;
 
 use std::ops::ControlFlow;
@@ -167,6 +168,7 @@ fn parse_foreign(tokens: Vec<TokenWithSpan>) -> Result<DataFusionStatement> {
     let mut statement = statements.pop_front().expect("there is exactly one statement");
     refuse_unsupported(&statement)?;
     names::name_columns(&mut statement);
+    numbers::type_exponents(&mut statement);
     Ok(statement)
 }
 
