@@ -106,11 +106,11 @@ impl Door {
         let cluster = Cluster::start(shape, &[]).await?;
         let mut client = cluster.client().await?;
         // More than one batch, and operators that meet the borders between them.
-        client.update("SET SESSION batch_size = 16").await?;
+        client.run("SET SESSION batch_size = 16").await?;
         Ok(Self { cluster, client })
     }
 
-    pub(crate) async fn change(&mut self, sql: &str) -> Result<i64> {
+    pub(crate) async fn change(&mut self, sql: &str) -> Result<u64> {
         match self.run(sql).await? {
             Ok(Answer::Changed(n_rows)) => Ok(n_rows),
             Ok(Answer::Rows(_)) => bail!("{}\nanswered with rows", brief(sql)),
