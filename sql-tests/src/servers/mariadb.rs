@@ -2,21 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use meshwork_engine::environment;
+use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 use tempfile::TempDir;
 
-use super::{free_port, give_to, is_root, pause, program, run, stop};
-
-/// How long the server may take to listen.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+use super::{Shared, free_port, give_to, is_root, program, run, stop, wait_until_ready};
 
 /// Whom the package made for the server.
 const SYSTEM_USER: &str = "mysql";
@@ -30,7 +26,7 @@ const USER: &str = "tester";
 const PASSWORD: &str = "it's \"s3cret\" `42`";
 
 /// The server that running tests share.
-static SHARED: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
+static SHARED: Shared<MariaDb> = Shared::new();
 
 /// A running MariaDB, ended and removed when dropped.
 #[derive(Debug)]
@@ -43,13 +39,7 @@ pub struct MariaDb {
 impl MariaDb {
     /// Returns the server that all tests of this process share while any of them runs.
     pub fn shared() -> Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start()?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        SHARED.get(Self::start)
     }
 
     /// Starts a server of its own.
@@ -68,7 +58,7 @@ impl MariaDb {
         }
         run(&mut install)?;
         let certificate = folder.path().join(CERTIFICATE);
-        run(Command::new("openssl")
+        run(Command::new(program("openssl")?)
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
             .args(["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
             .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout"])
@@ -89,10 +79,10 @@ impl MariaDb {
             give_to(SYSTEM_USER, folder.path())?;
         }
         let port = free_port()?;
-        let process = serve(folder.path(), &rows, &first, port, as_user)?;
-        let mut server = Self { process, port, folder };
-        server.wait_until_it_listens()?;
-        Ok(server)
+        let mut process = serve(folder.path(), &rows, &first, port, as_user)?;
+        let listens = |_said: &str| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop);
+        wait_until_ready("mariadbd", &mut process, &folder.path().join("log"), listens)?;
+        Ok(Self { process, port, folder })
     }
 
     /// Returns the port on the loopback.
@@ -133,24 +123,6 @@ impl MariaDb {
         let mut connection = Conn::new(options).await?;
         connection.query_drop("SET sql_select_limit = 18446744073709551615").await?;
         Ok(connection)
-    }
-
-    fn wait_until_it_listens(&mut self) -> Result<()> {
-        let since = environment::instant();
-        while since.elapsed() < START_DEADLINE {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("mariadbd ended with {status}: {}", self.log());
-            }
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return Ok(());
-            }
-            pause();
-        }
-        bail!("mariadbd did not listen in {START_DEADLINE:?}: {}", self.log())
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
 

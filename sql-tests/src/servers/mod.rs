@@ -10,16 +10,63 @@ pub use mariadb::MariaDb;
 pub use postgres::{Postgres, Session};
 pub use s3::S3;
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use meshwork_engine::environment;
 
+/// How long a server may take until it is ready.
+const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a server may take to end by itself.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The server of a kind that running tests share while any of them runs.
+struct Shared<T>(Mutex<Weak<T>>);
+
+impl<T> Shared<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
+    }
+
+    fn get(&self, start: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Ok(server);
+        }
+        let server = Arc::new(start()?);
+        *shared = Arc::downgrade(&server);
+        Ok(server)
+    }
+}
+
+/// Waits until `ready` finds what it looks for in the log of a server that was started; a server that does not get
+/// there is ended.
+fn wait_until_ready<T>(
+    name: &str,
+    process: &mut Child,
+    log: &Path,
+    ready: impl Fn(&str) -> Option<T>,
+) -> Result<T> {
+    let since = environment::instant();
+    while since.elapsed() < START_DEADLINE {
+        let said = fs::read_to_string(log).unwrap_or_default();
+        if let Some(found) = ready(&said) {
+            return Ok(found);
+        }
+        if let Some(status) = process.try_wait()? {
+            bail!("{name} ended with {status}: {said}");
+        }
+        pause();
+    }
+    stop(process);
+    let said = fs::read_to_string(log).unwrap_or_default();
+    bail!("{name} was not ready in {START_DEADLINE:?}: {said}")
+}
 
 /// Returns a port that nobody listened on a moment ago.
 pub fn free_port() -> Result<u16> {

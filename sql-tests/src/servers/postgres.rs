@@ -4,18 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use meshwork_engine::environment;
 use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::{free_port, give_to, is_root, pause, program, run, stop};
-
-/// How long the server may take to answer.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+use super::{Shared, free_port, give_to, is_root, program, run, stop, wait_until_ready};
 
 /// Where Debian keeps each version's programs, newest last by name.
 const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
@@ -47,7 +43,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 /// The server that running tests share.
-static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+static SHARED: Shared<Postgres> = Shared::new();
 
 /// A running PostgreSQL, ended and removed when dropped.
 #[derive(Debug)]
@@ -60,13 +56,7 @@ pub struct Postgres {
 impl Postgres {
     /// Returns the server that all tests of this process share while any of them runs.
     pub fn shared() -> Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start()?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        SHARED.get(Self::start)
     }
 
     /// Starts a server of its own.
@@ -86,10 +76,11 @@ impl Postgres {
         initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
         run(&mut initdb)?;
         let port = free_port()?;
-        let process = serve(folder.path(), &rows, port)?;
-        let mut server = Self { process, port, folder };
-        server.wait_until_it_listens()?;
-        Ok(server)
+        let mut process = serve(folder.path(), &rows, port)?;
+        // It accepts connections before it is ready to serve them, and says so in its log.
+        let is_ready = |said: &str| said.contains("ready to accept connections").then_some(());
+        wait_until_ready("postgres", &mut process, &folder.path().join("log"), is_ready)?;
+        Ok(Self { process, port, folder })
     }
 
     /// Returns the port on the loopback.
@@ -145,25 +136,6 @@ impl Postgres {
             drop(connection.await);
         });
         Ok(Session { client, _driver: driver })
-    }
-
-    fn wait_until_it_listens(&mut self) -> Result<()> {
-        let since = environment::instant();
-        while since.elapsed() < START_DEADLINE {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("postgres ended with {status}: {}", self.log());
-            }
-            // It accepts connections before it is ready to serve them, and says so in its log.
-            if self.log().contains("ready to accept connections") {
-                return Ok(());
-            }
-            pause();
-        }
-        bail!("postgres was not ready in {START_DEADLINE:?}: {}", self.log())
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
 

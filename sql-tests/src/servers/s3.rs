@@ -4,16 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use meshwork_engine::environment;
 use tempfile::TempDir;
 
-use super::{pause, stop};
-
-/// How long the server may take to listen.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+use super::{stop, wait_until_ready};
 
 /// The one bucket that is there.
 const BUCKET: &str = "mesh";
@@ -44,13 +39,14 @@ impl S3 {
             .stderr(log)
             .spawn()
             .context("the S3 server did not start")?;
-        match wait_until_it_listens(&mut process, &folder) {
-            Ok(url) => Ok(Self { process, url, folder }),
-            Err(error) => {
-                stop(&mut process);
-                Err(error)
-            }
-        }
+        // Whole lines only: the file may be read while it is written.
+        let address = |said: &str| {
+            let (line, _) = said.split_once('\n')?;
+            line.strip_prefix("s3 is ready: ").map(str::to_owned)
+        };
+        let log = folder.path().join("log");
+        let url = wait_until_ready("the S3 server", &mut process, &log, address)?;
+        Ok(Self { process, url, folder })
     }
 
     /// Returns where clients send requests.
@@ -127,25 +123,6 @@ impl Drop for S3 {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Returns the address that the server says.
-fn wait_until_it_listens(process: &mut Child, folder: &TempDir) -> Result<String> {
-    let log = || fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-    let since = environment::instant();
-    while since.elapsed() < START_DEADLINE {
-        if let Some(status) = process.try_wait()? {
-            bail!("the S3 server ended with {status}: {}", log());
-        }
-        // Whole lines only: the file may be read while it is written.
-        let said = log();
-        let url = said.split_once('\n').and_then(|(line, _)| line.strip_prefix("s3 is ready: "));
-        if let Some(url) = url {
-            return Ok(url.to_owned());
-        }
-        pause();
-    }
-    bail!("the S3 server did not listen in {START_DEADLINE:?}: {}", log())
 }
 
 /// Returns the server's program: `install-servers.sh` builds it below the folder that these programs are built in.
