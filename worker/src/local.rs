@@ -26,6 +26,7 @@ use meshwork_engine::node::{TaskStatus, VERSION};
 use meshwork_engine::{Error, Result};
 use url::Url;
 
+use crate::gate::QueryEnd;
 use crate::keeper;
 use crate::session::{Prepare, TaskSessions};
 use crate::tasks::Tasks;
@@ -116,7 +117,7 @@ impl ChannelResolver for LocalWorkers {
         let Some(local) = self.workers.get(url) else {
             return Err(Error::internal(format!("{url} is no worker of this process")).into());
         };
-        Ok(Box::new(LocalChannel(local.worker.clone())))
+        Ok(Box::new(LocalChannel { worker: local.worker.clone(), tasks: Arc::clone(&local.tasks) }))
     }
 }
 
@@ -136,7 +137,10 @@ impl ChannelResolver for Neighbours {
     }
 }
 
-struct LocalChannel(Worker);
+struct LocalChannel {
+    worker: Worker,
+    tasks: Arc<Tasks>,
+}
 
 #[async_trait]
 impl WorkerChannel for LocalChannel {
@@ -150,7 +154,12 @@ impl WorkerChannel for LocalChannel {
     ) -> DataFusionResult<BoxStream<'static, DataFusionResult<WorkerToCoordinatorMsg>>> {
         name_task(&mut headers, &request.task_key)?;
         request.plan = MaybeEncoded::Encoded(request.plan.encode(task_ctx)?);
-        self.0.coordinator_channel(headers, request, messages.map(Ok).boxed()).await
+        let end = QueryEnd { tasks: Arc::clone(&self.tasks), key: request.task_key };
+        let messages = messages.map(move |message| {
+            let _held = &end;
+            Ok(message)
+        });
+        self.worker.coordinator_channel(headers, request, messages.boxed()).await
     }
 
     async fn execute_task(
@@ -160,7 +169,7 @@ impl WorkerChannel for LocalChannel {
         _metrics: ExecutionPlanMetricsSet,
         _task_ctx: &Arc<TaskContext>,
     ) -> DataFusionResult<Vec<BoxStream<'static, DataFusionResult<RecordBatch>>>> {
-        let (streams, _task_ctx) = self.0.execute_task(request).await?;
+        let (streams, _task_ctx) = self.worker.execute_task(request).await?;
         Ok(streams.into_iter().map(StreamExt::boxed).collect())
     }
 
@@ -168,6 +177,6 @@ impl WorkerChannel for LocalChannel {
         &mut self,
         _request: GetWorkerInfoRequest,
     ) -> DataFusionResult<GetWorkerInfoResponse> {
-        Ok(GetWorkerInfoResponse { version: self.0.version().to_owned() })
+        Ok(GetWorkerInfoResponse { version: self.worker.version().to_owned() })
     }
 }

@@ -110,7 +110,11 @@ impl WorkerNode {
         let worker = Worker::from_session_builder(sessions)
             .with_runtime_env(Arc::clone(config.catalogs.runtime()))
             .with_version(VERSION);
-        let gate = GateLayer { secret: config.secret, draining: Arc::clone(&draining) };
+        let gate = GateLayer {
+            secret: config.secret,
+            draining: Arc::clone(&draining),
+            tasks: Arc::clone(&tasks),
+        };
         let presence = Arc::new(Presence { url: url.clone(), instance: instance(), control });
         let (refusal, refused) = watch::channel(None);
         tracing::info!(worker = %url, coordinator = %config.coordinator, "worker listens");

@@ -30,7 +30,7 @@ use meshwork_engine::named_files::with_named_files;
 use meshwork_engine::stop::stoppable_join;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::tasks::{PlanGuard, Running};
+use crate::tasks::{PlanGuard, Read, Running};
 
 /// Lets a task's plan be stopped: at its head, its leaves, and wherever it yields.
 pub(crate) fn make_stoppable(
@@ -160,6 +160,7 @@ impl ExecutionPlan for StoppableExec {
             schema: self.inner.schema(),
             stopped: Box::pin(running.stopped().clone().cancelled_owned()),
             running,
+            read: None,
             place: self.place,
         }))
     }
@@ -175,22 +176,36 @@ struct StoppableStream {
     schema: SchemaRef,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     running: Arc<Running>,
+    /// From the first question for a batch to the end.
+    read: Option<Read>,
     place: Place,
+}
+
+impl StoppableStream {
+    fn end(&mut self) {
+        self.inner = None;
+        self.read = None;
+    }
 }
 
 impl Stream for StoppableStream {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        this.read.get_or_insert_with(|| this.running.read());
         let next = inner.as_mut().poll_next(cx);
         if self.stopped.as_mut().poll(cx).is_pending() {
             if let (Place::Outlet, Poll::Ready(Some(Ok(batch)))) = (self.place, &next) {
                 self.running.made(batch);
             }
+            if matches!(next, Poll::Ready(None)) {
+                self.end();
+            }
             return next;
         }
-        self.inner = None;
+        self.end();
         Poll::Ready(Some(Err(Error::cancelled("the query has ended").into())))
     }
 }

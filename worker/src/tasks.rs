@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arrow::record_batch::RecordBatch;
@@ -32,24 +32,38 @@ impl Tasks {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let progress = Arc::new(Progress::new(key, query_id.to_owned()));
         self.held.lock().insert(id, Arc::clone(&progress));
-        let stopped = CancellationToken::new();
-        Arc::new(Running { id, tasks: Arc::clone(self), progress, stopped })
+        Arc::new(Running { id, tasks: Arc::clone(self), progress })
+    }
+
+    /// Stops a task whose query has ended. From now on only the streams that still compute count: the runtime may
+    /// hold on to the plan for a while.
+    pub(crate) fn end(&self, key: &TaskKey) {
+        for task in self.held.lock().values().filter(|task| task.key.as_ref() == Some(key)) {
+            task.ended.store(true, Ordering::Release);
+            task.stopped.cancel();
+        }
     }
 
     /// How many tasks are here: planned, waiting or running.
     pub(crate) fn n_running(&self) -> usize {
-        self.held.lock().len()
+        self.held.lock().values().filter(|task| !task.is_gone()).count()
     }
 
     /// The names of the tasks that are here.
     pub(crate) fn keys(&self) -> Vec<TaskKey> {
-        self.held.lock().values().filter_map(|task| task.key).collect()
+        self.held
+            .lock()
+            .values()
+            .filter(|task| !task.is_gone())
+            .filter_map(|task| task.key)
+            .collect()
     }
 
     /// How far the tasks are that have a name, the oldest first, [`TASKS_TOLD_MAX`] at most.
     pub(crate) fn statuses(&self) -> Vec<TaskStatus> {
         let held = self.held.lock();
-        held.values().filter_map(|task| task.status()).take(TASKS_TOLD_MAX).collect()
+        let here = held.values().filter(|task| !task.is_gone());
+        here.filter_map(|task| task.status()).take(TASKS_TOLD_MAX).collect()
     }
 }
 
@@ -62,13 +76,21 @@ struct Progress {
     asked: AtomicBool,
     rows: AtomicU64,
     bytes: AtomicU64,
+    stopped: CancellationToken,
+    ended: AtomicBool,
+    /// Streams that were asked for a batch and have neither ended nor been dropped.
+    n_streams: AtomicUsize,
 }
 
 impl Progress {
     fn new(key: Option<TaskKey>, query_id: String) -> Self {
         let begun = environment::instant();
-        let (asked, rows, bytes) = Default::default();
-        Self { key, query_id, begun, asked, rows, bytes }
+        let (asked, rows, bytes, stopped, ended, n_streams) = Default::default();
+        Self { key, query_id, begun, asked, rows, bytes, stopped, ended, n_streams }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.ended.load(Ordering::Acquire) && self.n_streams.load(Ordering::Acquire) == 0
     }
 
     fn status(&self) -> Option<TaskStatus> {
@@ -94,13 +116,28 @@ pub(crate) struct Running {
     id: u64,
     tasks: Arc<Tasks>,
     progress: Arc<Progress>,
-    stopped: CancellationToken,
+}
+
+/// A stream of a task that somebody reads.
+#[derive(Debug)]
+pub(crate) struct Read(Arc<Running>);
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        self.0.progress.n_streams.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Running {
+    /// Counts a stream of the task until what is returned is dropped.
+    pub(crate) fn read(self: &Arc<Self>) -> Read {
+        self.progress.n_streams.fetch_add(1, Ordering::AcqRel);
+        Read(Arc::clone(self))
+    }
+
     /// Fires when the task's query has ended.
     pub(crate) fn stopped(&self) -> &CancellationToken {
-        &self.stopped
+        &self.progress.stopped
     }
 
     /// Notes that rows are asked for.
@@ -128,7 +165,7 @@ pub(crate) struct PlanGuard(pub(crate) Arc<Running>);
 
 impl Drop for PlanGuard {
     fn drop(&mut self) {
-        self.0.stopped.cancel();
+        self.0.stopped().cancel();
     }
 }
 
@@ -146,5 +183,17 @@ mod tests {
         assert_eq!((tasks.n_running(), stream.stopped().is_cancelled()), (1, true));
         drop(stream);
         assert_eq!(tasks.n_running(), 0);
+    }
+
+    #[test]
+    fn an_ended_task_counts_while_its_streams_are_read_even_if_its_plan_stays() {
+        let tasks = Arc::new(Tasks::default());
+        let key = TaskKey { query_id: Default::default(), stage_id: 1, task_number: 0 };
+        let plan = PlanGuard(tasks.begin(Some(key), ""));
+        let read = plan.0.read();
+        tasks.end(&key);
+        assert_eq!((tasks.n_running(), plan.0.stopped().is_cancelled()), (1, true));
+        drop(read);
+        assert_eq!((tasks.n_running(), tasks.keys(), tasks.statuses()), (0, vec![], vec![]));
     }
 }
