@@ -206,10 +206,19 @@ async fn updates_are_executed_and_counted() -> Result<()> {
     assert_eq!(number(&mut client, "SELECT count(name) FROM files.s.t").await?, 1252);
     assert_eq!(number(&mut client, "SELECT sum(id) FROM files.s.t").await?, 2499 * 1250 + 3);
 
+    // A prepared query sees what the session changed since.
+    let count = "SELECT count(*) FROM files.s.t";
+    let mut prepared = client.prepare(count.to_owned(), None).await?;
+    let insert = "INSERT INTO files.s.t VALUES (4, 'four')";
+    assert_eq!(client.execute_update(insert.to_owned(), None).await?, 1);
+    let planned = prepared.execute().await?;
+    let counted = fetch(&mut client, planned).await?;
+    assert_eq!(counted.column(0).as_primitive::<Int64Type>().value(0), 2503);
+
     // An update that comes as a query answers its count, and is executed once.
     let batch = query(&mut client, "INSERT INTO files.s.t VALUES (3, 'three')").await?;
     assert_eq!(batch.column(0).as_primitive::<Int64Type>().value(0), 1);
-    assert_eq!(number(&mut client, "SELECT count(*) FROM files.s.t").await?, 2503);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM files.s.t").await?, 2504);
     Ok(())
 }
 

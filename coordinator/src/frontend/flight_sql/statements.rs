@@ -145,8 +145,10 @@ impl Statements {
         })
     }
 
-    /// Keeps a prepared statement and returns its handle.
+    /// Keeps a prepared statement and returns its handle. Its plan is let go: what the session changes before it
+    /// executes the statement must be seen.
     pub(super) fn keep(&self, statement: PreparedStatement) -> String {
+        statement.held.lock().take();
         self.prepared.put(Arc::new(statement))
     }
 
