@@ -6,6 +6,11 @@ use clap::{Parser, Subcommand};
 use meshwork::demo::{self, DemoArgs};
 use meshwork::node::{self, CoordinatorArgs, StandaloneArgs, WorkerArgs};
 use meshwork::shell::{self, SqlArgs};
+use mimalloc::MiMalloc;
+
+/// Plans and batches are many small pieces of memory; see docs/decisions/0011.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Meshwork: one SQL endpoint over all your data products.
 #[derive(Debug, Parser)]
@@ -32,15 +37,13 @@ enum What {
 fn main() -> ExitCode {
     let command = Command::parse();
     meshwork_engine::telemetry::start_logging();
-    let ended = node::with_runtimes(async {
-        match command.what {
-            What::Standalone(args) => node::standalone(args).await,
-            What::Coordinator(args) => node::coordinator(args).await,
-            What::Worker(args) => node::worker(args).await,
-            What::Demo(args) => demo::run(args).await,
-            What::Sql(args) => shell::run(args).await,
-        }
-    });
+    let ended = match command.what {
+        What::Standalone(args) => node::with_runtimes(node::standalone(args)),
+        What::Coordinator(args) => node::with_runtimes(node::coordinator(args)),
+        What::Worker(args) => node::with_runtimes(node::worker(args)),
+        What::Demo(args) => node::with_runtimes(demo::run(args)),
+        What::Sql(args) => node::with_one_thread(shell::run(args)),
+    };
     match ended {
         Ok(code) => code,
         Err(error) => {

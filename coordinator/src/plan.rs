@@ -25,6 +25,12 @@ use crate::session::Snapshot;
 /// How deep views may stand on views.
 const VIEW_DEPTH_MAX: usize = 16;
 
+/// Gives each query the state that it starts from: functions, rules, the runtime.
+///
+/// Behind a `dyn`, because the compiler otherwise proves for every method of every door that DataFusion's state
+/// can move between threads, which takes minutes.
+pub(crate) type Base = Box<dyn Fn() -> SessionState + Send + Sync>;
+
 /// Returns the configuration that every state of this coordinator starts from.
 pub(crate) fn base_config() -> SessionConfig {
     let mut config = SessionConfig::new().with_information_schema(false);
@@ -43,8 +49,10 @@ pub(crate) struct Planner<'a> {
     pub(crate) resolver: &'a Resolver,
     pub(crate) scope: &'a Arc<QueryScope>,
     pub(crate) session: &'a Snapshot,
-    /// Functions, rules, codecs and the runtime; the tables are put in here.
-    pub(crate) base: &'a SessionState,
+    /// Makes a state of functions, rules and the runtime; the tables are put into it here.
+    pub(crate) base: &'a Base,
+    /// The settings of the query.
+    pub(crate) config: &'a SessionConfig,
 }
 
 /// A plan together with the state that made it: only that state can go on with it.
@@ -136,7 +144,8 @@ impl Planner<'_> {
         session: &Snapshot,
         tables: BTreeMap<TableName, Arc<dyn TableProvider>>,
     ) -> Result<SessionState> {
-        let mut state = self.base.clone();
+        let mut state = (self.base)();
+        *state.config_mut() = self.config.clone();
         let options = state.config_mut().options_mut();
         let name = |given: &Option<String>, default: &str| {
             given.clone().unwrap_or_else(|| default.to_owned())

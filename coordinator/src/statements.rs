@@ -451,7 +451,7 @@ fn columns(schema: &SchemaRef) -> Result<RecordBatch> {
 }
 
 fn functions(context: &QueryContext<'_>, pattern: Option<&str>) -> Result<RecordBatch> {
-    let state = context.planner().base;
+    let state = (context.coordinator.base)();
     let mut all: Vec<(String, &str, String)> = Vec::new();
     let scalar = state.scalar_functions().values();
     all.extend(scalar.map(|f| (f.name().to_owned(), "scalar", described(f.documentation()))));

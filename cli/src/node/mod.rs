@@ -16,7 +16,7 @@ mod worker;
 
 pub use args::{CoordinatorArgs, NodeArgs, StandaloneArgs, WorkerArgs};
 pub use coordinator::{CoordinatorNode, start_coordinator, start_standalone};
-pub use runtimes::with_runtimes;
+pub use runtimes::{with_one_thread, with_runtimes};
 pub use worker::{start_worker, worker};
 
 use std::process::ExitCode;

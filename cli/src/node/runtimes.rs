@@ -1,4 +1,5 @@
-//! The two runtimes of a process: computing must not delay connections, heartbeats and cancellation.
+//! The runtimes of a process. A node has two: computing must not delay connections, heartbeats and cancellation. A
+//! client has one of one thread.
 
 use std::future::Future;
 
@@ -17,9 +18,7 @@ const STACK_BYTES: usize = 8 << 20;
 /// # Errors
 /// Those of `work`, and of the operating system when threads cannot be started.
 pub fn with_runtimes<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    // One crypto provider for every TLS connection of the process; a second call finds it installed.
-    let installed = rustls::crypto::ring::default_provider().install_default();
-    tracing::debug!(first = installed.is_ok(), "crypto provider");
+    install_crypto_provider();
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu = runtime("cpu", n_cores)?;
     let io = runtime("io", N_IO_THREADS)?;
@@ -29,6 +28,22 @@ pub fn with_runtimes<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow
     cpu.shutdown_background();
     io.shutdown_background();
     result
+}
+
+/// Runs the work of a client: on one thread, as an answer is late that wanders from thread to thread.
+///
+/// # Errors
+/// Those of `work`.
+pub fn with_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    install_crypto_provider();
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
+}
+
+/// One crypto provider for every TLS connection of the process; a second call finds it installed.
+fn install_crypto_provider() {
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    tracing::debug!(first = installed.is_ok(), "crypto provider");
 }
 
 fn runtime(name: &str, n_threads: usize) -> anyhow::Result<Runtime> {

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use globset::GlobMatcher;
-use meshwork_engine::{Error, Result};
+use meshwork_engine::{Error, Result, environment};
 use object_store::path::Path;
 use object_store::{ListResult, ObjectMeta, ObjectStore};
+use parking_lot::Mutex;
 
 use super::catalog_store::CatalogStore;
 use super::format::Format;
@@ -34,11 +36,16 @@ pub(super) struct Explicit {
     pub(super) glob: String,
 }
 
+/// How long a table that was seen to be a directory is taken for one: a file of the same name is noticed later.
+const DIRECTORY_KNOWN_MAX: Duration = Duration::from_secs(10);
+
 /// A catalog's names and files.
 #[derive(Debug)]
 pub(super) struct Layout {
     store: Arc<CatalogStore>,
     explicit: BTreeMap<String, BTreeMap<String, Explicit>>,
+    /// Tables that are directories, and when that was seen.
+    directories: Mutex<BTreeMap<Path, Instant>>,
 }
 
 /// What a table is made of.
@@ -68,7 +75,7 @@ impl Layout {
         store: Arc<CatalogStore>,
         explicit: BTreeMap<String, BTreeMap<String, Explicit>>,
     ) -> Self {
-        Self { store, explicit }
+        Self { store, explicit, directories: Mutex::default() }
     }
 
     pub(super) fn store(&self) -> &Arc<CatalogStore> {
@@ -110,6 +117,13 @@ impl Layout {
         let Some(folder) = self.path_of(&[schema]).filter(|_folder| is_visible(schema)) else {
             return Ok(None);
         };
+        if let Some(directory) = self.known_directory(schema, table) {
+            // Without a file it may be gone.
+            let found = self.find_directory(&directory, table).await?;
+            if !found.files.is_empty() {
+                return Ok(Some(found));
+            }
+        }
         let listed = self.list_folder(&folder).await?;
         let directory = listed.common_prefixes.iter().find(|path| path.filename() == Some(table));
         let is_file = |file: &&ObjectMeta| {
@@ -119,7 +133,11 @@ impl Layout {
         let mut files = listed.objects.iter().filter(is_file);
         match (directory.filter(|_path| is_visible(table)), files.next(), files.next()) {
             (None, None, _) => Ok(None),
-            (Some(directory), None, _) => self.find_directory(directory, table).await.map(Some),
+            (Some(directory), None, _) => {
+                let found = self.find_directory(directory, table).await?;
+                self.directories.lock().insert(directory.clone(), environment::instant());
+                Ok(Some(found))
+            }
             (None, Some(file), None) => Ok(Some(single_file(file, folder))),
             _ => Err(Error::source(
                 "AMBIGUOUS_TABLE",
@@ -159,6 +177,17 @@ impl Layout {
         }
         files.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(files)
+    }
+
+    /// Returns the table's directory if it was seen not long ago that there is no file of that name beside it.
+    fn known_directory(&self, schema: &str, table: &str) -> Option<Path> {
+        let path = self.path_of(&[schema, table])?;
+        let mut known = self.directories.lock();
+        let is_fresh = known.get(&path)?.elapsed() < DIRECTORY_KNOWN_MAX;
+        if !is_fresh {
+            known.remove(&path);
+        }
+        is_fresh.then_some(path)
     }
 
     async fn find_directory(&self, directory: &Path, table: &str) -> Result<Found> {

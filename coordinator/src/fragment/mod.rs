@@ -38,7 +38,7 @@ use url::Url;
 
 use crate::cluster::Cluster;
 
-pub use stages::{Stage, analyzed, leaves, stages};
+pub use stages::{Stage, analyzed, extent, leaves, stages};
 pub use verify::verify;
 
 /// Bytes of files that make one partition of a scan: what is smaller stays on one worker.

@@ -36,6 +36,13 @@ pub fn stages(plan: &Arc<dyn ExecutionPlan>) -> Vec<Stage> {
     found
 }
 
+/// Returns how many stages a plan has, and how many tasks these are in all.
+pub fn extent(plan: &Arc<dyn ExecutionPlan>) -> (usize, usize) {
+    let mut extent = (1, 1);
+    add_below(plan, &mut extent);
+    extent
+}
+
 /// Returns the leaves of a plan as they were before they were dealt out, in the plan's order.
 pub fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
     if let Some(boundary) = plan.as_network_boundary() {
@@ -59,6 +66,18 @@ pub fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
 pub async fn analyzed(plan: Arc<dyn ExecutionPlan>) -> Result<String> {
     let text = datafusion_distributed::explain_analyze(plan, DistributedMetricsFormat::Aggregated);
     Ok(environment::within(METRICS_DEADLINE, "collecting what the workers did", text).await??)
+}
+
+fn add_below(node: &Arc<dyn ExecutionPlan>, extent: &mut (usize, usize)) {
+    if let Some(boundary) = node.as_network_boundary() {
+        let below = boundary.input_stage();
+        *extent = (extent.0 + 1, extent.1 + below.task_count());
+        if let Some(head) = below.local_plan() {
+            add_below(head, extent);
+        }
+        return;
+    }
+    node.children().into_iter().for_each(|child| add_below(child, extent));
 }
 
 fn describe(head: &Arc<dyn ExecutionPlan>, id: usize, n_tasks: usize, found: &mut Vec<Stage>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::execution::session_state::SessionState;
+use datafusion::execution::config::SessionConfig;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use meshwork_engine::scope::QueryScope;
@@ -27,26 +27,17 @@ pub(crate) struct QueryContext<'a> {
     pub(crate) session: &'a Arc<Session>,
     pub(crate) snapshot: Snapshot,
     pub(crate) scope: Arc<QueryScope>,
-    pub(crate) base: SessionState,
+    pub(crate) config: SessionConfig,
 }
 
 /// What a statement became.
 pub(super) enum Answer {
     /// A plan to run.
-    Plan(Box<Planned>, StatementKind),
+    Plan(Arc<Planned>, StatementKind),
     /// Rows that are there already.
     Batch(RecordBatch),
     /// So many rows were changed.
     Changed(u64),
-}
-
-impl Answer {
-    /// Returns the plan of a query with its parameters.
-    pub(super) fn of_query(planned: Planned, parameters: Vec<ScalarValue>) -> Result<Self> {
-        let Planned { plan, state } = planned;
-        let plan = with_parameters(plan, parameters)?;
-        Ok(Self::Plan(Box::new(Planned { plan, state }), StatementKind::Rows))
-    }
 }
 
 impl QueryContext<'_> {
@@ -55,7 +46,8 @@ impl QueryContext<'_> {
             resolver: &self.coordinator.resolver,
             scope: &self.scope,
             session: &self.snapshot,
-            base: &self.base,
+            base: &self.coordinator.base,
+            config: &self.config,
         }
     }
 
@@ -104,20 +96,20 @@ impl QueryContext<'_> {
         versions: &TableVersions,
         parameters: Vec<ScalarValue>,
     ) -> Result<Answer> {
-        let planned = self.plan(statement, versions).await?;
-        if !matches!(planned.plan, LogicalPlan::Dml(_)) {
-            return Answer::of_query(planned, parameters);
-        }
-        let Planned { plan, state } = planned;
+        let Planned { plan, state } = self.plan(statement, versions).await?;
         let plan = with_parameters(plan, parameters)?;
-        let LogicalPlan::Dml(insert) = &plan else {
-            return Err(Error::internal("parameters made another statement of an insert"));
+        let kind = match &plan {
+            LogicalPlan::Dml(insert) => {
+                if self.session.batch.lock().await.is_some() {
+                    let changed = statements::insert_into_batch(self, insert, &state).await;
+                    return changed.map(Answer::Changed);
+                }
+                refuse_other_than_inserts(insert)?;
+                StatementKind::Update
+            }
+            _ => StatementKind::Rows,
         };
-        if self.session.batch.lock().await.is_some() {
-            return statements::insert_into_batch(self, insert, &state).await.map(Answer::Changed);
-        }
-        let insert = insert_of(plan)?;
-        Ok(Answer::Plan(Box::new(Planned { plan: insert, state }), StatementKind::Update))
+        Ok(Answer::Plan(Arc::new(Planned { plan, state }), kind))
     }
 
     async fn explain(
@@ -128,9 +120,8 @@ impl QueryContext<'_> {
     ) -> Result<RecordBatch> {
         let Planned { plan, state } = self.plan(statement, versions).await?;
         let optimized = state.optimize(&plan)?;
-        let planned = Planned { plan, state };
-        let coordinator = self.coordinator;
-        let made = coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
+        let planned = Arc::new(Planned { plan, state });
+        let made = self.coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
         if mode == ExplainMode::Analyze {
             let plan = Arc::clone(made.plan());
             let never_again = |retry: Retry| async { Err(retry.cause) };
@@ -143,12 +134,11 @@ impl QueryContext<'_> {
 }
 
 /// Only whole-row appends are inserts; what else DataFusion plans as DML is refused by name.
-fn insert_of(plan: LogicalPlan) -> Result<LogicalPlan> {
+fn refuse_other_than_inserts(statement: &DmlStatement) -> Result<()> {
     use datafusion::logical_expr::WriteOp;
     use datafusion::logical_expr::dml::InsertOp;
-    let LogicalPlan::Dml(DmlStatement { op, .. }) = &plan else { return Ok(plan) };
-    match op {
-        WriteOp::Insert(InsertOp::Append) => Ok(plan),
+    match &statement.op {
+        WriteOp::Insert(InsertOp::Append) => Ok(()),
         other => Err(Error::not_supported(format!("the statement {other}"))),
     }
 }

@@ -8,7 +8,7 @@
 
 mod context;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,13 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
+use datafusion::execution::config::SessionConfig;
 use datafusion::execution::session_state::SessionState;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::memory::MemoryStream;
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
@@ -31,7 +34,7 @@ use crate::cluster::Cluster;
 use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
 use crate::parse::{Parsed, Statement, parse};
-use crate::plan::{Planned, base_config};
+use crate::plan::{Base, Planned, base_config};
 use crate::resolve::Resolver;
 use crate::results::{self, EndGuard, Kept};
 use crate::schedule::{self, Admission, Admitted, Retry, RunOptions};
@@ -71,14 +74,9 @@ pub struct Coordinator {
     distribution: Distribution,
     cluster: Option<Arc<Cluster>>,
     admission: Admission,
-    base: Base,
+    pub(crate) base: Base,
+    config: SessionConfig,
 }
-
-/// Gives each query the state that it starts from: functions, rules, the runtime.
-///
-/// Behind a `dyn`, because the compiler otherwise proves for every method of every door that DataFusion's state
-/// can move between threads, which takes minutes.
-type Base = Box<dyn Fn() -> SessionState + Send + Sync>;
 
 impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,14 +102,14 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// Its parameters `$1`, `$2`, ... in order; text where the type is not known.
     pub parameters: SchemaRef,
-    /// The plan of a query; other statements are planned when they run.
+    /// The plan of a query without parameters; other statements are planned when they run.
     pub plan: Option<PreparedPlan>,
 }
 
 /// A plan that waits to be run, once and soon: it holds what the query pins in its sources.
 pub struct PreparedPlan {
     query_id: String,
-    planned: Box<Planned>,
+    planned: Arc<Planned>,
     snapshot: Snapshot,
     scope: Arc<QueryScope>,
 }
@@ -167,6 +165,7 @@ impl Coordinator {
             distribution: parts.distribution,
             cluster: parts.cluster,
             admission: Admission::new(N_RUNNING_MAX, N_WAITING_MAX, WAIT_MAX),
+            config: base.config().clone(),
             base: Box::new(move || base.clone()),
         })
     }
@@ -191,9 +190,9 @@ impl Coordinator {
             Statement::Plan(statement) => {
                 let planned = context.plan(&statement, &versions).await?;
                 let mut prepared = prepared(&planned.plan)?;
-                if prepared.kind == StatementKind::Rows {
+                if prepared.kind == StatementKind::Rows && prepared.parameters.fields().is_empty() {
                     let QueryContext { snapshot, scope, .. } = context;
-                    let planned = Box::new(planned);
+                    let planned = Arc::new(planned);
                     prepared.plan = Some(PreparedPlan { query_id, planned, snapshot, scope });
                 }
                 Ok(prepared)
@@ -303,15 +302,13 @@ impl Coordinator {
         let generation = self.catalogs.generation();
         let settings = snapshot.query_settings(query_id, session.user(), generation);
         let scope = QueryScope::new(settings.clone());
-        let mut base = (self.base)();
-        let config = base.config().clone().with_extension(Arc::clone(&scope));
+        let config = self.config.clone().with_extension(Arc::clone(&scope));
         let mut config = config.with_batch_size(settings.batch_size);
         if let Some(partitions) = snapshot.target_partitions() {
             config = config.with_target_partitions(partitions);
         }
         config.options_mut().extensions.insert(settings);
-        *base.config_mut() = config;
-        QueryContext { coordinator: self, session, snapshot, scope, base }
+        QueryContext { coordinator: self, session, snapshot, scope, config }
     }
 
     async fn start(
@@ -324,7 +321,7 @@ impl Coordinator {
     ) -> Result<Started> {
         let admitted = self.admission.admit().await?;
         if let Some(PreparedPlan { planned, snapshot, scope, .. }) = plan {
-            let answer = Answer::of_query(*planned, parameters)?;
+            let answer = Answer::Plan(planned, StatementKind::Rows);
             return Ok(Started { answer, snapshot, scope, admitted });
         }
         let Parsed { statement, versions } = parse(sql)?;
@@ -345,7 +342,7 @@ impl Coordinator {
         let versions = scope.versions();
         let (kind, rows) = match answer {
             Answer::Plan(planned, kind) => {
-                let rows = match self.run(*planned, snapshot, scope, kind, &record).await {
+                let rows = match self.run(planned, snapshot, scope, kind, &record).await {
                     Ok(rows) => rows,
                     Err(error) => {
                         kept.guard.end(Some(&error));
@@ -367,50 +364,65 @@ impl Coordinator {
     /// run twice.
     async fn run(
         self: &Arc<Self>,
-        planned: Planned,
+        planned: Arc<Planned>,
         snapshot: &Snapshot,
         scope: &Arc<QueryScope>,
         kind: StatementKind,
         record: &QueryRecord,
     ) -> Result<SendableRecordBatchStream> {
         let first = self.fragment(&planned, snapshot, scope).await?;
-        let stages = fragment::stages(first.plan());
-        record.running(stages.len(), stages.iter().map(|stage| stage.n_tasks).sum());
+        let (n_stages, n_tasks) = fragment::extent(first.plan());
+        record.running(n_stages, n_tasks);
         let options = RunOptions {
             deadline: Some(Duration::from_secs(snapshot.query_timeout_s())),
             cluster: self.cluster.clone(),
         };
-        let again = (Arc::clone(self), Arc::new(planned), snapshot.clone(), Arc::clone(scope));
-        let replan = move |retry: Retry| {
-            let (coordinator, planned, snapshot, scope) = again.clone();
-            async move {
-                if kind == StatementKind::Update {
-                    return Err(retry.cause);
-                }
-                coordinator.fragment(&planned, &snapshot, &scope).await
-            }
+        let (coordinator, snapshot, scope) =
+            (Arc::clone(self), snapshot.clone(), Arc::clone(scope));
+        let replan = move |retry: Retry| match kind {
+            StatementKind::Update => future::ready(Err(retry.cause)).boxed(),
+            StatementKind::Rows => coordinator.fragment(&planned, &snapshot, &scope),
         };
         Ok(schedule::run(first, options, replan))
     }
 
     /// Makes the physical plan for the workers that live now.
-    async fn fragment(
+    fn fragment(
         &self,
-        planned: &Planned,
+        planned: &Arc<Planned>,
         snapshot: &Snapshot,
-        scope: &QueryScope,
-    ) -> Result<schedule::Planned> {
+        scope: &Arc<QueryScope>,
+    ) -> BoxFuture<'static, Result<schedule::Planned>> {
         let distribution =
             self.distribution.clone().with_tasks_max(snapshot.tasks_max().unwrap_or(0));
-        if distribution.is_alone()? {
-            let plan = planned.state.create_physical_plan(&planned.plan).await?;
-            return schedule::Planned::new(plan, planned.state.task_ctx());
-        }
-        let builder = SessionStateBuilder::new_from_existing(planned.state.clone());
-        let state = distribution.configure(builder, scope.settings())?.build();
-        let plan = state.create_physical_plan(&planned.plan).await?;
-        schedule::Planned::new(plan, state.task_ctx())
+        let (planned, scope) = (Arc::clone(planned), Arc::clone(scope));
+        Box::pin(async move {
+            let Planned { plan, state } = planned.as_ref();
+            if distribution.is_alone()? {
+                let plan = state.create_physical_plan(plan).await?;
+                return schedule::Planned::new(plan, context_to_run(state));
+            }
+            let builder = SessionStateBuilder::new_from_existing(state.clone());
+            let state = distribution.configure(builder, scope.settings())?.build();
+            let plan = state.create_physical_plan(plan).await?;
+            schedule::Planned::new(plan, state.task_ctx())
+        })
     }
+}
+
+/// Returns what a plan of this process runs with. It names no functions, as such a plan holds its own.
+fn context_to_run(state: &SessionState) -> Arc<TaskContext> {
+    let (id, config) = (state.session_id().to_owned(), state.config().clone());
+    Arc::new(TaskContext::new(
+        None,
+        id,
+        config,
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        Arc::clone(state.runtime_env()),
+    ))
 }
 
 fn prepared(plan: &LogicalPlan) -> Result<Prepared> {

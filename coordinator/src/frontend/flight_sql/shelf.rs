@@ -65,6 +65,11 @@ impl<T: Clone> Shelf<T> {
         Some(entry.value.clone())
     }
 
+    /// Shows all values to `look`, which must be quick: nobody else reaches the shelf meanwhile.
+    pub(super) fn for_each(&self, look: impl FnMut(&T)) {
+        self.entries.lock().values().map(|entry| &entry.value).for_each(look);
+    }
+
     /// Removes the value and returns it, unless it has been forgotten.
     pub(super) fn take(&self, id: &str) -> Option<T> {
         let entry = self.entries.lock().remove(id)?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
@@ -25,29 +25,41 @@ const TICKET_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 const PREPARED_MAX: usize = 10_000;
 const PREPARED_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// How long a plan is kept for who asked for it: meanwhile it may hold a snapshot open in a source.
-const PLAN_HELD_MAX: Duration = Duration::from_secs(2);
+/// How often plans are let go that are older than this: a plan may hold a snapshot open in a source.
+const PLAN_HELD_MAX: Duration = Duration::from_secs(1);
 
 /// A plan that its ticket runs if the client comes back soon; later it is planned again.
 #[derive(Debug)]
 struct Held {
-    plan: Arc<Mutex<Option<PreparedPlan>>>,
-    _until: Task<()>,
+    plan: Mutex<Option<PreparedPlan>>,
+    since: Instant,
 }
 
 impl Held {
     fn new(plan: PreparedPlan) -> Self {
-        let plan = Arc::new(Mutex::new(Some(plan)));
-        let held = Arc::clone(&plan);
-        let until = environment::spawn("held plan", async move {
-            tokio::time::sleep(PLAN_HELD_MAX).await;
-            drop(held.lock().take());
-        });
-        Self { plan, _until: until }
+        Self { plan: Mutex::new(Some(plan)), since: environment::instant() }
     }
 
     fn take(&self) -> Option<PreparedPlan> {
         self.plan.lock().take()
+    }
+
+    fn let_go_when_old(&self) {
+        if self.since.elapsed() >= PLAN_HELD_MAX {
+            drop(self.take());
+        }
+    }
+}
+
+/// Lets go of the plans of tickets that nobody takes.
+async fn sweep(tickets: Arc<Shelf<Planned>>) {
+    loop {
+        tokio::time::sleep(PLAN_HELD_MAX).await;
+        tickets.for_each(|planned| {
+            if let Some(held) = &planned.held {
+                held.let_go_when_old();
+            }
+        });
     }
 }
 
@@ -71,8 +83,8 @@ pub(super) struct PreparedStatement {
     /// The columns that clients get; one number for an update.
     pub(super) schema: SchemaRef,
     pub(super) parameters: SchemaRef,
-    /// The plan, for the first execution.
-    held: Mutex<Option<Arc<Held>>>,
+    /// The plan, for a ticket that is given out at once.
+    plan: Mutex<Option<PreparedPlan>>,
     /// The rows of parameters bound last.
     bound: Mutex<Vec<Vec<ScalarValue>>>,
 }
@@ -86,10 +98,11 @@ struct Fetched {
 
 pub(super) struct Statements {
     coordinator: Arc<Coordinator>,
-    tickets: Shelf<Planned>,
+    tickets: Arc<Shelf<Planned>>,
     prepared: Shelf<Arc<PreparedStatement>>,
     /// By query id; as many as the coordinator admits.
     running: Arc<Mutex<BTreeMap<String, Fetched>>>,
+    _sweeper: Task<()>,
 }
 
 /// A ticket that was taken: its query runs.
@@ -114,11 +127,13 @@ impl Drop for Listed {
 
 impl Statements {
     pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
+        let tickets = Arc::new(Shelf::new(TICKETS_MAX, TICKET_IDLE_MAX));
         Self {
             coordinator,
-            tickets: Shelf::new(TICKETS_MAX, TICKET_IDLE_MAX),
             prepared: Shelf::new(PREPARED_MAX, PREPARED_IDLE_MAX),
             running: Arc::default(),
+            _sweeper: environment::spawn("sweep tickets", sweep(Arc::clone(&tickets))),
+            tickets,
         }
     }
 
@@ -140,7 +155,7 @@ impl Statements {
                 !plan.parameters.fields().is_empty(),
             ),
             parameters: results::plain_schema(&plan.parameters),
-            held: Mutex::new(plan.plan.map(|plan| Arc::new(Held::new(plan)))),
+            plan: Mutex::new(plan.plan),
             bound: Mutex::default(),
         })
     }
@@ -148,7 +163,7 @@ impl Statements {
     /// Keeps a prepared statement and returns its handle. Its plan is let go: what the session changes before it
     /// executes the statement must be seen.
     pub(super) fn keep(&self, statement: PreparedStatement) -> String {
-        statement.held.lock().take();
+        drop(statement.plan.lock().take());
         self.prepared.put(Arc::new(statement))
     }
 
@@ -193,13 +208,14 @@ impl Statements {
                 )));
             }
         };
+        let held = statement.plan.lock().take().map(|plan| Arc::new(Held::new(plan)));
         let text = Arc::clone(&statement.text);
         let announced = Arc::clone(&statement.schema);
         Ok(self.tickets.put(Planned {
             owner: statement.owner.clone(),
             text,
             parameters,
-            held: statement.held.lock().take(),
+            held,
             announced,
         }))
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bench [tpch]      TPC-H on plain DataFusion, one process, a coordinator with two workers
+//! bench small       of these only the query that needs no exchange
 //! bench postgres    a large table of PostgreSQL beside the server's own COPY; sums while money moves
 //! bench start       how soon a node is ready, and what an idle one holds
 //! ```
@@ -17,15 +18,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use meshwork_engine::environment;
+use mimalloc::MiMalloc;
+
+/// The plain DataFusion of this process gets its memory from where Meshwork gets it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
+    // Clients have a thread of their own, as `meshwork sql` has.
+    let clients =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let wanted = std::env::args().nth(1);
     match wanted.as_deref() {
-        None | Some("tpch") => runtime.block_on(tpch::run()),
+        None | Some("tpch") => runtime.block_on(tpch::run(clients.handle())),
+        Some("small") => runtime.block_on(tpch::run_small(clients.handle())),
         Some("postgres") => runtime.block_on(postgres::run()),
         Some("start") => runtime.block_on(start::run()),
-        Some(other) => bail!("there is no benchmark {other}: tpch, postgres, start"),
+        Some(other) => bail!("there is no benchmark {other}: tpch, small, postgres, start"),
     }
 }
 
