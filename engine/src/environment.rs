@@ -28,18 +28,22 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// The two runtimes of a process: work that computes must not delay work that waits.
+/// The runtimes of a process: work that computes must not delay work that waits.
 #[derive(Debug, Clone)]
-struct Runtimes {
-    io: Handle,
-    cpu: Handle,
+pub struct Runtimes {
+    /// Connections, heartbeats and front doors.
+    pub io: Handle,
+    /// What computes.
+    pub cpu: Handle,
+    /// One thread for plans of a few rows: handing them from thread to thread would cost more than they do.
+    pub quick: Handle,
 }
 
 static RUNTIMES: OnceLock<Runtimes> = OnceLock::new();
 
 /// Names the runtimes of this process, once, before anything is spawned. Later calls change nothing.
-pub fn set_runtimes(io: Handle, cpu: Handle) {
-    RUNTIMES.get_or_init(|| Runtimes { io, cpu });
+pub fn set_runtimes(runtimes: Runtimes) {
+    RUNTIMES.get_or_init(|| runtimes);
 }
 
 /// Returns the runtime for connections, heartbeats and front doors; the current one where none was named.
@@ -55,6 +59,11 @@ pub fn named_io_runtime() -> Option<Handle> {
 /// Returns the runtime that computes plans; the current one where none was named.
 pub fn cpu_runtime() -> Handle {
     RUNTIMES.get().map_or_else(Handle::current, |runtimes| runtimes.cpu.clone())
+}
+
+/// Returns the runtime that computes plans of a few rows; the current one where none was named.
+pub fn quick_runtime() -> Handle {
+    RUNTIMES.get().map_or_else(Handle::current, |runtimes| runtimes.quick.clone())
 }
 
 /// A running task that ends when this handle is dropped.

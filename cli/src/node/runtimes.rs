@@ -1,10 +1,10 @@
-//! The runtimes of a process. A node has two: computing must not delay connections, heartbeats and cancellation. A
-//! client has one of one thread.
+//! The runtimes of a process. On a node computing must not delay connections, heartbeats and cancellation. A client has
+//! one of one thread.
 
 use std::future::Future;
 
 use anyhow::Context;
-use meshwork_engine::environment;
+use meshwork_engine::environment::{self, Runtimes};
 use tokio::runtime::{Builder, Runtime};
 
 /// Threads for connections and files; they wait more than they work.
@@ -13,7 +13,7 @@ const N_IO_THREADS: usize = 2;
 /// Stack of the threads that plan and compute: deeply nested statements recurse.
 const STACK_BYTES: usize = 8 << 20;
 
-/// Runs `work` on the runtime for I/O, with a runtime of one thread per core beside it for computing.
+/// Runs `work` on the runtime for I/O; beside it are those for computing, one of a thread per core and one of a thread.
 ///
 /// # Errors
 /// Those of `work`, and of the operating system when threads cannot be started.
@@ -22,9 +22,15 @@ pub fn with_runtimes<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu = runtime("cpu", n_cores)?;
     let io = runtime("io", N_IO_THREADS)?;
-    environment::set_runtimes(io.handle().clone(), cpu.handle().clone());
+    let quick = runtime("quick", 1)?;
+    environment::set_runtimes(Runtimes {
+        io: io.handle().clone(),
+        cpu: cpu.handle().clone(),
+        quick: quick.handle().clone(),
+    });
     let result = io.block_on(work);
     // Queries that still run end with the process; waiting for them here would hang it.
+    quick.shutdown_background();
     cpu.shutdown_background();
     io.shutdown_background();
     result

@@ -10,6 +10,7 @@
 //! placement keeps such stages to one task, and [`verify`] refuses what slipped through: an internal error,
 //! never an answer. With fewer than two workers a query stays DataFusion's own plan in this process.
 
+mod few_rows;
 mod placement;
 mod planner;
 mod spread;
@@ -38,6 +39,7 @@ use url::Url;
 
 use crate::cluster::Cluster;
 
+pub(crate) use few_rows::are_few;
 pub use stages::{Stage, analyzed, extent, leaves, stages};
 pub use verify::verify;
 
@@ -157,6 +159,11 @@ impl Distribution {
 /// Returns the rule that every plan needs, distributed or not.
 pub(crate) fn yielding_joins() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
     Arc::new(yielding::YieldingJoins)
+}
+
+/// Returns the rule that leaves a few rows in one partition.
+pub(crate) fn few_rows() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    Arc::new(few_rows::FewRows)
 }
 
 /// The live workers of a cluster, as the runtime asks for them.

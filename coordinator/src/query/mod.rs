@@ -155,7 +155,9 @@ impl Coordinator {
             .with_default_features()
             .with_config(base_config())
             .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
-        let builder = builder.with_physical_optimizer_rule(fragment::yielding_joins());
+        let builder = builder
+            .with_physical_optimizer_rule(fragment::few_rows())
+            .with_physical_optimizer_rule(fragment::yielding_joins());
         let base = functions::register(builder).build();
         Arc::new(Self {
             catalogs: parts.catalogs,

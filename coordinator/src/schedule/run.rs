@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
+use crate::fragment::are_few;
 
 /// Batches that the driver may be ahead of the client.
 const BATCHES_AHEAD: usize = 2;
@@ -101,6 +102,10 @@ where
     F: Future<Output = Result<Planned>> + Send + 'static,
 {
     let schema = planned.plan.schema();
+    let runtime = match are_few(&planned.plan) {
+        true => environment::quick_runtime(),
+        false => environment::cpu_runtime(),
+    };
     let (rows, received) = mpsc::channel(BATCHES_AHEAD);
     let deadline = options.deadline;
     let stops = Stops::default();
@@ -119,7 +124,7 @@ where
             drop(rows.send(Err(error)).await);
         }
     };
-    let task = environment::spawn_on(&environment::cpu_runtime(), "query", drive);
+    let task = environment::spawn_on(&runtime, "query", drive);
     Box::pin(Rows { schema, received, task: Some(task), stops })
 }
 

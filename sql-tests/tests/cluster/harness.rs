@@ -18,7 +18,7 @@ use meshwork::coordinator::schedule::{Planned, RunOptions, run};
 use meshwork::worker::{LocalWorkers, WorkerConfig, WorkerNode, local};
 use meshwork_engine::catalog::{CatalogDefinition, CatalogRegistry, Secret};
 use meshwork_engine::connector::ReadVersion;
-use meshwork_engine::environment::{self, Task};
+use meshwork_engine::environment::{self, Runtimes, Task};
 use meshwork_engine::node::{ANNOUNCE_PATH, Announcement, NodeState, SECRET_HEADER, VERSION};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
@@ -42,7 +42,11 @@ static RUNTIMES: LazyLock<(Runtime, Runtime)> = LazyLock::new(|| {
 /// Runs a test as a process runs: waiting on one runtime, computing on the other.
 pub(crate) fn on_runtimes<T>(test: impl Future<Output = T>) -> T {
     let (io, cpu) = &*RUNTIMES;
-    environment::set_runtimes(io.handle().clone(), cpu.handle().clone());
+    environment::set_runtimes(Runtimes {
+        io: io.handle().clone(),
+        cpu: cpu.handle().clone(),
+        quick: cpu.handle().clone(),
+    });
     io.block_on(test)
 }
 
