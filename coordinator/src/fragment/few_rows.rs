@@ -68,14 +68,18 @@ fn n_rows(leaf: &dyn ExecutionPlan) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::{SessionConfig, SessionContext};
+    use datafusion::execution::SessionStateBuilder;
+    use datafusion::prelude::SessionConfig;
 
     use super::*;
 
     #[tokio::test]
-    async fn few_rows_are_known_by_the_leaf() {
-        let context =
-            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(4));
+    async fn a_chain_over_few_rows_stays_in_one_partition() {
+        let builder = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(SessionConfig::new().with_target_partitions(4))
+            .with_physical_optimizer_rule(Arc::new(FewRows));
+        let state = builder.build();
         let many: Vec<String> = (0..=ROWS_MAX).map(|row| format!("({row})")).collect();
         for (sql, expected) in [
             ("SELECT 1".to_owned(), true),
@@ -86,7 +90,6 @@ mod tests {
             ("SELECT value FROM generate_series(1, 1000000)".to_owned(), false),
             (format!("SELECT a FROM (VALUES {}) t(a)", many.join(", ")), false),
         ] {
-            let state = context.state();
             let plan = state.create_logical_plan(&sql).await.unwrap();
             let plan = state.create_physical_plan(&plan).await.unwrap();
             let begin = sql.get(..60).unwrap_or(&sql);

@@ -10,8 +10,7 @@ use tempfile::TempDir;
 
 use crate::doors::Doors;
 use crate::source::{
-    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Value, Writes, is_open, name_of,
-    of,
+    Away, Broken, Limits, Properties, Source, Table, Type, Writes, is_open, name_of, of,
 };
 use crate::written::{self, SCHEMA};
 
@@ -59,14 +58,6 @@ impl Source for Lake {
         types
     }
 
-    fn declared(&self, kind: Kind) -> &'static str {
-        written::declared(kind)
-    }
-
-    fn literal(&self, value: &Value) -> String {
-        written::literal(value)
-    }
-
     fn limits(&self) -> Limits {
         Limits {
             writes: Writes::Yes,
@@ -82,10 +73,6 @@ impl Source for Lake {
                 ("a=b", "INVALID_NAME"),
             ],
         }
-    }
-
-    async fn make(&mut self, doors: &mut Doors, table: &Table) -> Result<()> {
-        written::make(doors, table).await
     }
 
     fn requests(&self) -> Vec<(&'static str, &'static str)> {

@@ -9,8 +9,7 @@ use mysql_async::prelude::Queryable;
 
 use crate::doors::Doors;
 use crate::source::{
-    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Value, Writes, name_of, of,
-    sql_literal, statements, text_literal,
+    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Writes, name_of, of, statements,
 };
 
 const SCHEMA: &str = "Odd `Schêma\"";
@@ -160,10 +159,6 @@ impl Source for MySql {
             Kind::Date => "date",
             Kind::Moment => "datetime(6)",
         }
-    }
-
-    fn literal(&self, value: &Value) -> String {
-        sql_literal(value, text_literal)
     }
 
     fn limits(&self) -> Limits {

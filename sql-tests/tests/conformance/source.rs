@@ -7,6 +7,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::doors::Doors;
+use crate::written;
 
 /// The name of the catalog under test.
 pub(crate) const CATALOG: &str = "source";
@@ -30,16 +31,22 @@ pub(crate) trait Source: Send + Sync {
     fn types(&self) -> Vec<Type>;
 
     /// A type of the source that keeps a kind of value.
-    fn declared(&self, kind: Kind) -> &'static str;
+    fn declared(&self, kind: Kind) -> &'static str {
+        written::declared(kind)
+    }
 
     /// A value as the source writes it.
-    fn literal(&self, value: &Value) -> String;
+    fn literal(&self, value: &Value) -> String {
+        sql_literal(value, text_literal)
+    }
 
     /// What the source can be asked to do, and names that it cannot have.
     fn limits(&self) -> Limits;
 
     /// Makes a table as others make it, where they can; otherwise through Meshwork.
-    async fn make(&mut self, doors: &mut Doors, table: &Table) -> Result<()>;
+    async fn make(&mut self, doors: &mut Doors, table: &Table) -> Result<()> {
+        written::make(doors, table).await
+    }
 
     /// Returns what stands behind `FROM` for the table of [`crate::suite::standard`].
     async fn standard(&mut self, doors: &mut Doors) -> Result<String> {
@@ -56,7 +63,9 @@ pub(crate) trait Source: Send + Sync {
 
     /// Whether the source, asked in its own way, is being read by the processes `ids`; `None` where
     /// nobody but Meshwork knows.
-    async fn is_read(&self, ids: &[u32]) -> Result<Option<bool>>;
+    async fn is_read(&self, _ids: &[u32]) -> Result<Option<bool>> {
+        Ok(None)
+    }
 
     /// A catalog whose source is not there; `Err` says why there can be no such thing.
     fn away(&self) -> Result<Away, &'static str>;

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use crate::doors::Doors;
 use crate::source::{
-    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Value, Writes, name_of, of,
-    quoted, sql_literal, statements, text_literal,
+    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Writes, name_of, of, quoted,
+    statements,
 };
 
 const SCHEMA: &str = "main";
@@ -103,10 +103,6 @@ impl Source for Sqlite {
             Kind::Date => "DATE",
             Kind::Moment => "TIMESTAMP",
         }
-    }
-
-    fn literal(&self, value: &Value) -> String {
-        sql_literal(value, text_literal)
     }
 
     fn limits(&self) -> Limits {

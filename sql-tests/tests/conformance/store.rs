@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::doors::Doors;
 use crate::source::{
-    Away, Broken, Column, Kind, Limits, Properties, Source, Table, Type, Value, Writes, name_of,
+    Away, Broken, Column, Limits, Properties, Source, Table, Type, Writes, name_of,
 };
 use crate::written::{self, SCHEMA};
 
@@ -59,14 +59,6 @@ impl Source for Store {
         written::types()
     }
 
-    fn declared(&self, kind: Kind) -> &'static str {
-        written::declared(kind)
-    }
-
-    fn literal(&self, value: &Value) -> String {
-        written::literal(value)
-    }
-
     fn limits(&self) -> Limits {
         Limits {
             writes: Writes::Yes,
@@ -78,10 +70,6 @@ impl Source for Store {
         }
     }
 
-    async fn make(&mut self, doors: &mut Doors, table: &Table) -> Result<()> {
-        written::make(doors, table).await
-    }
-
     fn requests(&self) -> Vec<(&'static str, &'static str)> {
         vec![("SELECT day, name FROM {t}", "projection=[name, day]")]
     }
@@ -89,10 +77,6 @@ impl Source for Store {
     async fn endless(&mut self, _doors: &mut Doors) -> Result<Vec<String>> {
         let t = name_of(SCHEMA, "standard");
         Ok(vec![format!("(SELECT a.id FROM {t} a, {t} b, {t} c, {t} d, {t} e)")])
-    }
-
-    async fn is_read(&self, _ids: &[u32]) -> Result<Option<bool>> {
-        Ok(None)
     }
 
     fn away(&self) -> Result<Away, &'static str> {

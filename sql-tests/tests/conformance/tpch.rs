@@ -4,10 +4,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::doors::Doors;
-use crate::source::{
-    Away, Broken, CATALOG, Kind, Limits, Properties, Source, Table, Type, Value, Writes, name_of,
-};
-use crate::written;
+use crate::source::{Away, Broken, CATALOG, Limits, Properties, Source, Type, Writes, name_of};
 
 /// The generator.
 pub(crate) struct Tpch;
@@ -30,14 +27,6 @@ impl Source for Tpch {
         Vec::new()
     }
 
-    fn declared(&self, kind: Kind) -> &'static str {
-        written::declared(kind)
-    }
-
-    fn literal(&self, value: &Value) -> String {
-        written::literal(value)
-    }
-
     fn limits(&self) -> Limits {
         Limits {
             writes: Writes::Never,
@@ -47,10 +36,6 @@ impl Source for Tpch {
             n_pushed_min: 0,
             names_refused: &[],
         }
-    }
-
-    async fn make(&mut self, doors: &mut Doors, table: &Table) -> Result<()> {
-        written::make(doors, table).await
     }
 
     async fn standard(&mut self, _doors: &mut Doors) -> Result<String> {
@@ -69,10 +54,6 @@ impl Source for Tpch {
 
     async fn endless(&mut self, _doors: &mut Doors) -> Result<Vec<String>> {
         Ok(vec![format!("{CATALOG}.sf1000.lineitem")])
-    }
-
-    async fn is_read(&self, _ids: &[u32]) -> Result<Option<bool>> {
-        Ok(None)
     }
 
     fn away(&self) -> Result<Away, &'static str> {

@@ -3,9 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::doors::Doors;
-use crate::source::{
-    CATALOG, Kind, Table, Type, Value, of, quoted, sql_literal, statements, text_literal,
-};
+use crate::source::{CATALOG, Kind, Table, Type, of, quoted, statements};
 
 /// The schema of the suite's tables.
 pub(crate) const SCHEMA: &str = "Made here";
@@ -32,10 +30,6 @@ pub(crate) fn declared(kind: Kind) -> &'static str {
         Kind::Date => "DATE",
         Kind::Moment => "TIMESTAMP(6)",
     }
-}
-
-pub(crate) fn literal(value: &Value) -> String {
-    sql_literal(value, text_literal)
 }
 
 /// The types that both kinds keep.
