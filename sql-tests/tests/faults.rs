@@ -191,6 +191,8 @@ impl Bench {
             ("tpch", "connector = \"tpch\"\n".to_owned()),
         ];
         let cluster = Cluster::start(Shape::Workers(2), &catalogs).await?;
+        // A worker's first use of the generator writes 300 MB of text, for a second or two that nothing can end.
+        cluster.client().await?.query(long_query()).await?;
         Ok(Self { server, cluster })
     }
 
