@@ -22,7 +22,7 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload,
+    CopyOptions, Error as StoreError, GetOptions, GetRange, GetResult, ListResult, MultipartUpload,
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     Result as StoreResult,
 };
@@ -109,7 +109,18 @@ impl ObjectStore for DurableLocal {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        self.files.get_opts(location, options).await
+        let wanted = options.range.clone();
+        let found = self.files.get_opts(location, options).await?;
+        match wanted {
+            // A file that lost its end would answer with fewer bytes, and readers rely on getting all.
+            Some(GetRange::Bounded(wanted)) if wanted != found.range => {
+                let size = found.meta.size;
+                Err(generic(
+                    format!("\"{location}\" has {size} bytes, less than it once had").into(),
+                ))
+            }
+            _ => Ok(found),
+        }
     }
 
     fn delete_stream(

@@ -90,18 +90,40 @@ impl Source for Store {
     }
 
     async fn broken(&mut self, doors: &mut Doors) -> Result<Vec<Broken>> {
+        let footer_is_gone = |bytes: &mut Vec<u8>| {
+            let footer = bytes.len() - 8;
+            bytes[footer..].fill(0);
+        };
+        self.break_table(doors, "cut", footer_is_gone).await?;
+        self.break_table(doors, "short", |bytes| bytes.truncate(bytes.len() / 2)).await?;
+        let broken = |table, code, names: &str| Broken {
+            relation: name_of(SCHEMA, table),
+            code,
+            names: names.to_owned(),
+        };
+        Ok(vec![
+            broken("cut", "CORRUPT_FILE", "Corrupt footer"),
+            broken("short", "CORRUPT_FILE", "less than it once had"),
+        ])
+    }
+}
+
+impl Store {
+    /// Makes a table of one file, and damages the file.
+    async fn break_table(
+        &mut self,
+        doors: &mut Doors,
+        name: &str,
+        damage: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
         let before = self.files()?;
         let columns = vec![Column { name: "n".to_owned(), declared: "BIGINT".to_owned() }];
-        let table =
-            Table { name: "cut".to_owned(), columns, rows: vec![vec![Some("1".to_owned())]; 100] };
-        self.make(doors, &table).await?;
+        let rows = vec![vec![Some("1".to_owned())]; 100];
+        self.make(doors, &Table { name: name.to_owned(), columns, rows }).await?;
         let made =
             self.files()?.into_iter().find(|file| !before.contains(file)).context("no file")?;
         let mut bytes = fs::read(&made)?;
-        let footer = bytes.len() - 8;
-        bytes[footer..].fill(0);
-        fs::write(&made, &bytes)?;
-        let names = "Corrupt footer".to_owned();
-        Ok(vec![Broken { relation: name_of(SCHEMA, "cut"), code: "CORRUPT_FILE", names }])
+        damage(&mut bytes);
+        Ok(fs::write(&made, &bytes)?)
     }
 }
