@@ -13,11 +13,15 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, SchemaRef, TimeUnit};
 use meshwork_engine::{Error, Result};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::json_path::{JsonPath, Place};
+use super::json_path::{Fields, JsonPath, Place, fields};
 
 /// Integers beyond that are not exact once they went through a JSON float.
 const FLOAT_EXACT_MAX: f64 = 1e15;
+
+/// A number like `1e999999999` would need that many digits; none with more than this fits a decimal.
+const EXPONENT_MAX: i64 = 100;
 
 /// What a column's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,11 +102,17 @@ fn decimal(text: &str) -> Option<ColumnType> {
 pub(super) fn batch(
     columns: &[&Column],
     schema: &SchemaRef,
-    rows: &[Value],
+    rows: &[Box<RawValue>],
     table: &str,
 ) -> Result<RecordBatch> {
+    let row = |row| {
+        Row::new(row).map_err(|what| {
+            Error::source("SOURCE_FORMAT", format!("a row of table \"{table}\" {what}"))
+        })
+    };
+    let rows = rows.iter().map(|text| row(text)).collect::<Result<Vec<_>>>()?;
     let array = |column: &&Column| {
-        column.array(rows).map_err(|what| {
+        column.array(&rows).map_err(|what| {
             let declared = &column.declared;
             Error::source(
                 "SOURCE_VALUE_MISMATCH",
@@ -116,12 +126,25 @@ pub(super) fn batch(
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
 }
 
+/// A row, and where in its text the fields are.
+struct Row<'a> {
+    text: &'a RawValue,
+    fields: Fields<'a>,
+}
+
+impl<'a> Row<'a> {
+    fn new(text: &'a RawValue) -> Result<Self, String> {
+        let fields = fields(text).map_err(|e| format!("cannot be read: {e}"))?;
+        Ok(Self { text, fields: fields.ok_or("is no object")? })
+    }
+}
+
 impl Column {
-    fn array(&self, rows: &[Value]) -> Result<ArrayRef, String> {
+    fn array(&self, rows: &[Row<'_>]) -> Result<ArrayRef, String> {
         Ok(match self.column_type {
             ColumnType::Utf8 => Arc::new(StringArray::from(self.values(rows, text)?)),
             ColumnType::Json => {
-                Arc::new(StringArray::from(self.values(rows, |value| Ok(value.to_string()))?))
+                Arc::new(StringArray::from(self.texts(rows, |text| Ok(text.get().to_owned()))?))
             }
             ColumnType::Int32 => {
                 let narrow = |value: &Value| {
@@ -130,14 +153,12 @@ impl Column {
                 Arc::new(Int32Array::from(self.values(rows, narrow)?))
             }
             ColumnType::Int64 => Arc::new(Int64Array::from(self.values(rows, integer)?)),
-            ColumnType::Float64 => Arc::new(Float64Array::from(
-                self.values(rows, |value| value.as_f64().ok_or_else(|| unfit(value)))?,
-            )),
+            ColumnType::Float64 => Arc::new(Float64Array::from(self.texts(rows, float)?)),
             ColumnType::Bool => Arc::new(BooleanArray::from(
                 self.values(rows, |value| value.as_bool().ok_or_else(|| unfit(value)))?,
             )),
             ColumnType::Decimal { precision, scale } => {
-                let values = self.values(rows, |value| unscaled(value, precision, scale))?;
+                let values = self.texts(rows, |text| unscaled(text, precision, scale))?;
                 let array =
                     Decimal128Array::from(values).with_precision_and_scale(precision, scale);
                 Arc::new(array.map_err(|e| e.to_string())?)
@@ -154,17 +175,36 @@ impl Column {
 
     fn values<T>(
         &self,
-        rows: &[Value],
+        rows: &[Row<'_>],
         read: impl Fn(&Value) -> Result<T, String>,
     ) -> Result<Vec<Option<T>>, String> {
-        let value = |row: &Value| match self.path.one(row) {
-            Place::Value(Value::Null) | Place::Missing if self.nullable => Ok(None),
-            Place::Value(Value::Null) => Err("the value is null".to_owned()),
-            Place::Missing => Err(format!("a row has no {}", self.path)),
-            Place::Value(value) => read(value).map(Some),
+        self.texts(rows, |text| read(&parsed(text)?))
+    }
+
+    /// Reads values by what the source wrote: a tree of JSON would have rounded numbers already.
+    fn texts<T>(
+        &self,
+        rows: &[Row<'_>],
+        read: impl Fn(&RawValue) -> Result<T, String>,
+    ) -> Result<Vec<Option<T>>, String> {
+        let value = |row: &Row<'_>| {
+            let place = self.path.one_of(row.text, &row.fields);
+            match place.map_err(|e| format!("a row cannot be read: {e}"))? {
+                Place::Value(text) if text.get() == "null" => match self.nullable {
+                    true => Ok(None),
+                    false => Err("the value is null".to_owned()),
+                },
+                Place::Missing if self.nullable => Ok(None),
+                Place::Missing => Err(format!("a row has no {}", self.path)),
+                Place::Value(text) => read(text).map(Some),
+            }
         };
         rows.iter().map(value).collect()
     }
+}
+
+fn parsed(text: &RawValue) -> Result<Value, String> {
+    serde_json::from_str(text.get()).map_err(|e| format!("a value cannot be read: {e}"))
 }
 
 /// Says the kind of a value and not the value, which may be long or private.
@@ -204,17 +244,20 @@ fn integer(value: &Value) -> Result<i64, String> {
     }
 }
 
+/// The nearest float: that of a JSON tree may be the one beside it.
+fn float(text: &RawValue) -> Result<f64, String> {
+    let value = parsed(text)?;
+    let float = value.is_number().then(|| text.get().parse().ok()).flatten();
+    float.filter(|float: &f64| float.is_finite()).ok_or_else(|| unfit(&value))
+}
+
 /// Returns the digits of a number, or of a string that is one, without the point.
-fn unscaled(value: &Value, precision: u8, scale: i8) -> Result<i128, String> {
+fn unscaled(text: &RawValue, precision: u8, scale: i8) -> Result<i128, String> {
+    let value = &parsed(text)?;
     let digits = match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() && float.abs() > FLOAT_EXACT_MAX => {
-                return Err("a number is too large to be exact; a string would be".to_owned());
-            }
-            Some(float) if number.is_f64() => format!("{float}"),
-            _ => number.to_string(),
-        },
+        Value::Number(_) => without_exponent(text.get())
+            .ok_or_else(|| format!("a value has more than {precision} digits"))?,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
             return Err(unfit(value));
         }
@@ -243,6 +286,30 @@ fn unscaled(value: &Value, precision: u8, scale: i8) -> Result<i128, String> {
     Ok(sign * unscaled)
 }
 
+/// Writes out a JSON number: `1.5e-3` is 0.0015. `None` if that would be absurdly long.
+fn without_exponent(number: &str) -> Option<String> {
+    let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else {
+        return Some(number.to_owned());
+    };
+    let shift: i64 = exponent.parse().ok()?;
+    let places = usize::try_from(shift.unsigned_abs()).ok()?;
+    if shift.abs() > EXPONENT_MAX {
+        return None;
+    }
+    let (sign, magnitude) = match mantissa.strip_prefix('-') {
+        Some(magnitude) => ("-", magnitude),
+        None => ("", mantissa),
+    };
+    let (whole, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
+    // Zeros for the point to move over, on the side that it moves to.
+    let (digits, point) = match shift < 0 {
+        true => (format!("{}{whole}{fraction}", "0".repeat(places)), whole.len()),
+        false => (format!("{whole}{fraction:0<places$}"), whole.len() + places),
+    };
+    let (whole, fraction) = digits.split_at_checked(point)?;
+    Some(format!("{sign}{whole}.{fraction}"))
+}
+
 fn date(value: &Value) -> Result<i32, String> {
     let text = value.as_str().ok_or_else(|| unfit(value))?;
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_e| unfit(value))?;
@@ -265,8 +332,13 @@ fn instant(value: &Value) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ColumnType, date, instant, integer, timestamp, unscaled};
+    use super::{ColumnType, date, float, instant, integer, timestamp, unscaled};
     use serde_json::json;
+    use serde_json::value::RawValue;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        serde_json::from_str(text).unwrap()
+    }
 
     #[test]
     fn types_are_read() {
@@ -280,25 +352,44 @@ mod tests {
 
     #[test]
     fn decimals_are_exact_or_refused() {
-        assert_eq!(unscaled(&json!("12.3"), 10, 2), Ok(1230));
-        assert_eq!(unscaled(&json!(-0.07), 10, 2), Ok(-7));
-        assert_eq!(unscaled(&json!(5), 10, 2), Ok(500));
-        assert_eq!(unscaled(&json!("1.200"), 10, 2), Ok(120));
-        assert_eq!(
-            unscaled(&json!("12345678901234567890123456789012345678"), 38, 0).unwrap() % 10,
-            8
-        );
-        for wrong in [
-            json!("1.234"),
-            json!("123456789.00"),
-            json!("1e3"),
-            json!(""),
-            json!("."),
-            json!(1e300),
-            json!(true),
+        for (text, precision, scale, digits) in [
+            ("\"12.3\"", 10, 2, 1230),
+            ("-0.07", 10, 2, -7),
+            ("5", 10, 2, 500),
+            ("\"1.200\"", 10, 2, 120),
+            ("123456.123456789012", 30, 12, 123_456_123_456_789_012),
+            ("12345678901234567890123456.78", 38, 2, 1_234_567_890_123_456_789_012_345_678),
+            ("1.5e-2", 10, 3, 15),
+            ("-12.5E+2", 10, 2, -125_000),
+            ("0.000e99", 10, 2, 0),
+            ("120e-2", 10, 2, 120),
         ] {
-            assert!(unscaled(&wrong, 10, 2).is_err(), "{wrong}");
+            assert_eq!(unscaled(&raw(text), precision, scale), Ok(digits), "{text}");
         }
+        let long = raw("\"12345678901234567890123456789012345678\"");
+        assert_eq!(unscaled(&long, 38, 0).unwrap() % 10, 8);
+        for wrong in [
+            "\"1.234\"",
+            "\"123456789.00\"",
+            "\"1e3\"",
+            "\"\"",
+            "\".\"",
+            "1.234",
+            "1e300",
+            "1e-300",
+            "1e99999999999999999999",
+            "true",
+            "\"\\ud800\"",
+        ] {
+            assert!(unscaled(&raw(wrong), 10, 2).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn floats_are_the_nearest() {
+        assert_eq!(float(&raw("0.1")), Ok(0.1));
+        assert_eq!(float(&raw("3")), Ok(3.0));
+        assert!(float(&raw("1e999")).is_err() && float(&raw("\"1\"")).is_err());
     }
 
     #[test]

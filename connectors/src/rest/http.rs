@@ -12,7 +12,7 @@ use reqwest::header::{
 };
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::guard::PublicOnly;
@@ -36,7 +36,8 @@ pub(super) struct Http {
 pub(super) struct Answer {
     /// Where it came from, after redirects.
     pub(super) url: Url,
-    pub(super) body: Value,
+    /// The JSON as it was sent: numbers keep all their digits.
+    pub(super) body: Box<RawValue>,
     /// The target of the header `Link` with `rel="next"`.
     pub(super) link_next: Option<String>,
 }
@@ -88,14 +89,30 @@ impl Http {
             let wait = failure.retry_after.unwrap_or_else(|| backoff.min(retry.backoff_max));
             let too_long = failure.retry_after.is_some_and(|wait| wait > retry.retry_after_max);
             if too_long || environment::instant() + wait >= deadline {
-                let seconds = wait.as_secs_f64();
-                return Err(self.named(failure.error.retryable()).with_hint(format!(
-                    "The source asks to wait {seconds} s, which is longer than the manifest allows."
-                )));
+                let hint = self.waiting_hint(failure.retry_after);
+                return Err(self.named(failure.error.retryable()).with_hint(hint));
             }
             tracing::debug!(url = %self.shown(url), n_tries, ?wait, "request is tried again");
             tokio::time::sleep(wait).await;
             n_tries += 1;
+        }
+    }
+
+    /// Says why a request is not tried again, given what the source asked for.
+    fn waiting_hint(&self, retry_after: Option<Duration>) -> String {
+        let total = seconds(self.api.limits.total_timeout);
+        match retry_after {
+            Some(wait) => {
+                let allowed = seconds(self.api.retry.retry_after_max);
+                format!(
+                    "The source asks to wait {} s; the manifest allows {allowed} s (retry_after_max) \
+                     and {total} s for the whole listing (total_timeout).",
+                    seconds(wait)
+                )
+            }
+            None => format!(
+                "The total_timeout of {total} s is used up; filter more, or raise it in the manifest."
+            ),
         }
     }
 
@@ -132,6 +149,7 @@ impl Http {
         let mut url = url.clone();
         for _redirect in 0..=REDIRECTS_MAX {
             self.api.check(&url).map_err(Failure::from)?;
+            url = self.without_foreign_key(url);
             let request = self.request(&url, headers).map_err(Failure::from)?;
             let response = request.send().await.map_err(|e| self.sending_failed(&url, e))?;
             if response.status().is_redirection() {
@@ -172,6 +190,20 @@ impl Http {
             }
         }
         .headers(all))
+    }
+
+    /// Takes the key out of a URL of another host: an API may write the one that it was asked with into links.
+    fn without_foreign_key(&self, url: Url) -> Url {
+        match &self.api.auth {
+            Auth::KeyInQuery { name, .. } if !self.api.is_base_origin(&url) => {
+                without_query(&url, name)
+            }
+            Auth::None
+            | Auth::Basic { .. }
+            | Auth::Bearer { .. }
+            | Auth::KeyInHeader { .. }
+            | Auth::KeyInQuery { .. } => url,
+        }
     }
 
     fn redirected(&self, url: &Url, response: &Response) -> Result<Url> {
@@ -229,9 +261,11 @@ impl Http {
     }
 
     fn timed_out(&self, url: &Url, limit: Duration) -> Failure {
-        let seconds = limit.as_secs_f64();
-        let what = format!("{} did not answer within {seconds} s", self.shown(url));
-        let error = Error::resources("DEADLINE_EXCEEDED", what);
+        let what = format!("{} did not answer within {} s", self.shown(url), seconds(limit));
+        let mut error = Error::resources("DEADLINE_EXCEEDED", what);
+        if limit < self.api.limits.request_timeout {
+            error = error.with_hint(self.waiting_hint(None));
+        }
         Failure { error, again: self.api.retry.on_timeout, retry_after: None }
     }
 
@@ -245,10 +279,13 @@ impl Http {
         Failure { error: error.retryable(), again, retry_after: None }
     }
 
-    /// Returns `GET <url>` with the key, if it is in the query, replaced.
+    /// Returns `GET <url>` with the key, if it is in the query, replaced: the one that will be sent, and the
+    /// one that a link of the API has.
     pub(super) fn shown(&self, url: &Url) -> String {
         match &self.api.auth {
-            Auth::KeyInQuery { name, .. } if self.api.is_base_origin(url) => {
+            Auth::KeyInQuery { name, .. }
+                if self.api.is_base_origin(url) || has_query(url, name) =>
+            {
                 format!("GET {}", with_query(url, name, "***"))
             }
             Auth::None
@@ -273,6 +310,32 @@ pub(super) fn with_query(url: &Url, name: &str, value: &str) -> Url {
     let mut changed = url.clone();
     changed.query_pairs_mut().clear().extend_pairs(others).append_pair(name, value);
     changed
+}
+
+fn has_query(url: &Url, name: &str) -> bool {
+    url.query_pairs().any(|(key, _value)| key == name)
+}
+
+/// Returns the URL without a parameter; one that does not have it stays as it is written.
+fn without_query(url: &Url, name: &str) -> Url {
+    let mut changed = url.clone();
+    if !has_query(url, name) {
+        return changed;
+    }
+    let others: Vec<(String, String)> =
+        url.query_pairs().into_owned().filter(|(key, _value)| key != name).collect();
+    match others.is_empty() {
+        true => changed.set_query(None),
+        false => {
+            changed.query_pairs_mut().clear().extend_pairs(others);
+        }
+    }
+    changed
+}
+
+/// Returns seconds as people write them: nobody reads beyond milliseconds.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
 }
 
 fn header_name(name: &str) -> Result<HeaderName> {
@@ -332,7 +395,7 @@ fn links(value: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{link_next, retry_after, with_query};
+    use super::{link_next, retry_after, with_query, without_query};
     use reqwest::header::{HeaderMap, LINK, RETRY_AFTER};
     use std::time::Duration;
     use url::Url;
@@ -368,5 +431,10 @@ mod tests {
     fn a_parameter_is_replaced() {
         let url = Url::parse("https://a/x?key=old&b=1").unwrap();
         assert_eq!(with_query(&url, "key", "new").query(), Some("b=1&key=new"));
+        assert_eq!(without_query(&url, "key").query(), Some("b=1"));
+        assert_eq!(without_query(&without_query(&url, "key"), "b").query(), None);
+        // Such a URL may be signed, byte for byte.
+        let url = Url::parse("https://a/x?q=%7e+a").unwrap();
+        assert_eq!(without_query(&url, "key"), url);
     }
 }

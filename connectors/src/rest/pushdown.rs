@@ -6,6 +6,7 @@ use chrono::DateTime;
 use meshwork_engine::connector::Outcome;
 use meshwork_engine::remote::{Comparison, Literal, Predicate, RemoteScan};
 
+use super::columns::ColumnType;
 use super::manifest::{InStyle, Op, TimeFormat};
 use super::spec::{Rule, Table, Target};
 
@@ -73,7 +74,13 @@ fn bind(table: &Table, filter: &Predicate) -> Result<Bound, String> {
             };
             let (rule, target) = rule(table, *column, op)?;
             let value = rendered(value, rule.format)?;
-            one(rule, vec![Binding { target: target.clone(), value }])
+            if value.contains(',') && parts_at_commas(table, target) {
+                return Err("the value holds a comma, which would make it a list".to_owned());
+            }
+            let bound = one(rule, vec![Binding { target: target.clone(), value }])?;
+            // Of a time that is finer than a microsecond `> x` may be true there and not here, where it
+            // is cut.
+            Ok(Bound { exact: bound.exact && !(op == Op::Gt && is_time(table, *column)), ..bound })
         }
         Predicate::In { column, values, negated: false } => bind_in(table, *column, values),
         Predicate::And(parts) => {
@@ -118,11 +125,30 @@ fn bind_in(table: &Table, column: usize, values: &[Literal]) -> Result<Bound, St
     }
 }
 
+/// Whether some rule sends lists in this parameter, so that the API cuts its value at commas.
+fn parts_at_commas(table: &Table, target: &Target) -> bool {
+    let sends_lists =
+        |rule: &Rule| rule.in_style == InStyle::Comma && rule.targets.get(&Op::In) == Some(target);
+    table.rules.iter().any(sends_lists)
+}
+
+fn is_time(table: &Table, column: usize) -> bool {
+    let column_type = table.columns.get(column).map(|column| column.column_type);
+    matches!(column_type, Some(ColumnType::Timestamp | ColumnType::TimestampUtc))
+}
+
 fn one(rule: &Rule, bindings: Vec<Binding>) -> Result<Bound, String> {
     Ok(Bound { bindings, exact: rule.exact, columns: BTreeSet::from([rule.column]) })
 }
 
 fn rule(table: &Table, column: usize, op: Op) -> Result<(&Rule, &Target), String> {
+    // The API may keep times finer than the microseconds that are read: one of x.0000005 s is x here, and
+    // the API says that it is neither equal to x nor below it.
+    if matches!(op, Op::Eq | Op::In | Op::Le) && is_time(table, column) {
+        return Err(
+            "the source may have times that are finer than what is compared here".to_owned()
+        );
+    }
     let mut of_column = table.rules.iter().filter(|rule| rule.column == column);
     of_column.find_map(|rule| Some((rule, rule.targets.get(&op)?))).ok_or_else(|| {
         let name = table.columns.get(column).map_or("", |column| column.name.as_str());

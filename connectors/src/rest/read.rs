@@ -11,13 +11,14 @@ use datafusion::arrow::record_batch::RecordBatch;
 use meshwork_engine::remote::RemoteScan;
 use meshwork_engine::{Error, Result, environment};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::columns::{self, Column};
 use super::http::{Answer, Http, with_query};
 use super::json_path::{JsonPath, Place};
 use super::manifest::StopKind;
-use super::pushdown::bindings;
+use super::pushdown::{Binding, bindings};
 use super::spec::{Paging, Table, Target};
 
 /// A listing in progress.
@@ -35,7 +36,7 @@ pub(super) struct Listing {
     n_pages: u64,
     n_rows: u64,
     n_rows_left: usize,
-    rows: VecDeque<Value>,
+    rows: VecDeque<Box<RawValue>>,
 }
 
 /// What a page says about the listing.
@@ -78,7 +79,7 @@ impl Listing {
             return Ok(None);
         }
         self.n_rows_left -= n_rows;
-        let rows: Vec<Value> = self.rows.drain(..n_rows).collect();
+        let rows: Vec<Box<RawValue>> = self.rows.drain(..n_rows).collect();
         let table = table_of(&self.http, &self.scan)?;
         let columns: Vec<&Column> =
             self.scan.projection.iter().filter_map(|index| table.columns.get(*index)).collect();
@@ -93,24 +94,27 @@ impl Listing {
         }
         let answer = http.get(url, &table.headers, self.deadline).await?;
         let marks = self.marks(table, &answer)?;
-        let Answer { url: answered, body, .. } = answer;
         let rows = table
             .rows
-            .take(body)
+            .all(&answer.body)
             .ok_or_else(|| self.unusable(url, &format!("has no list of rows at {}", table.rows)))?;
-        if rows.iter().any(|row| !row.is_object()) {
+        if rows.iter().any(|row| !row.get().starts_with('{')) {
             return Err(self.unusable(url, "has a row that is no object"));
         }
         self.n_pages += 1;
         self.n_rows += rows.len() as u64;
-        self.next = self.following(table, url, &answered, &marks, rows.len() as u64)?;
+        self.rows = rows.iter().map(|row| (*row).to_owned()).collect();
+        if self.rows.len() >= self.n_rows_left {
+            // The limit is reached: what else the source has is nobody's question.
+            return Ok(());
+        }
+        self.next = self.following(table, url, &answer.url, &marks, rows.len() as u64)?;
         if let (None, Some(total)) = (&self.next, marks.total)
             && self.n_rows < total
         {
             let n_rows = self.n_rows;
             return Err(self.truncated(&format!("it ended after {n_rows} of {total} rows")));
         }
-        self.rows = rows.into();
         Ok(())
     }
 
@@ -122,26 +126,31 @@ impl Listing {
         };
         let total = match &table.total {
             None => None,
-            Some(path) => match path.one(&answer.body) {
-                Place::Value(value) if value.is_u64() => value.as_u64(),
-                Place::Value(_) | Place::Missing => {
-                    return Err(
-                        self.unusable(&answer.url, &format!("has no count of rows at {path}"))
-                    );
-                }
-            },
+            Some(path) => {
+                let count = match path.one(&answer.body) {
+                    Ok(Place::Value(value)) => value.get().parse().ok(),
+                    Ok(Place::Missing) | Err(_) => None,
+                };
+                let what = || format!("has no count of rows at {path}");
+                Some(count.ok_or_else(|| self.unusable(&answer.url, &what()))?)
+            }
         };
         Ok(Marks { next, total })
     }
 
     /// Reads where the listing goes on; nothing, null, false and the empty text mean that it does not.
     fn mark(&self, path: &JsonPath, answer: &Answer) -> Result<Option<String>> {
-        match path.one(&answer.body) {
-            Place::Missing | Place::Value(Value::Null | Value::Bool(false)) => Ok(None),
-            Place::Value(Value::String(text)) if text.is_empty() => Ok(None),
-            Place::Value(Value::String(text)) => Ok(Some(text.clone())),
-            Place::Value(Value::Number(number)) => Ok(Some(number.to_string())),
-            Place::Value(Value::Bool(true) | Value::Array(_) | Value::Object(_)) => {
+        let unreadable = |e| self.unusable(&answer.url, "cannot be read").caused_by(&e);
+        let Place::Value(text) = path.one(&answer.body).map_err(unreadable)? else {
+            return Ok(None);
+        };
+        match serde_json::from_str(text.get()).map_err(unreadable)? {
+            Value::Null | Value::Bool(false) => Ok(None),
+            Value::String(text) if text.is_empty() => Ok(None),
+            Value::String(text) => Ok(Some(text)),
+            // As it was sent: a cursor may have more digits than a number here.
+            Value::Number(_) => Ok(Some(text.get().to_owned())),
+            Value::Bool(true) | Value::Array(_) | Value::Object(_) => {
                 Err(self.unusable(&answer.url, &format!("has neither text nor number at {path}")))
             }
         }
@@ -243,14 +252,7 @@ pub(super) fn first_url(base: &Url, table: &Table, scan: &RemoteScan) -> Result<
             .map_err(|()| Error::internal("the base URL of an API takes no path"))?;
         segments.pop_if_empty();
         for segment in table.path.split('/').skip(1) {
-            let mut filled = segment.to_owned();
-            for binding in &bindings {
-                if let Target::Path(name) = &binding.target {
-                    let template = format!("{{{{filter.{name}}}}}");
-                    filled = filled.replace(&template, path_value(&binding.value)?);
-                }
-            }
-            segments.push(&filled);
+            segments.push(&filled(segment, &bindings)?);
         }
     }
     let mut params: Vec<(&str, String)> = Vec::new();
@@ -276,6 +278,25 @@ pub(super) fn first_url(base: &Url, table: &Table, scan: &RemoteScan) -> Result<
         url.query_pairs_mut().extend_pairs(all);
     }
     Ok(url)
+}
+
+/// Fills `{{filter.x}}` once: a value that looks like a template stays what it is.
+fn filled(segment: &str, bindings: &[Binding]) -> Result<String> {
+    let mut filled = String::new();
+    let mut rest = segment;
+    while let Some((before, after)) = rest.split_once("{{filter.") {
+        let Some((name, behind)) = after.split_once("}}") else { break };
+        let is_it = |binding: &&Binding| binding.target == Target::Path(name.to_owned());
+        filled.push_str(before);
+        match bindings.iter().find(is_it) {
+            Some(binding) => filled.push_str(path_value(&binding.value)?),
+            // Only EXPLAIN shows a scan that lacks a required filter.
+            None => filled.push_str(&format!("{{{{filter.{name}}}}}")),
+        }
+        rest = behind;
+    }
+    filled.push_str(rest);
+    Ok(filled)
 }
 
 /// A value becomes one part of a path, percent-encoded; one that would be another path is refused.

@@ -9,6 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use chrono::DateTime;
 use meshwork_engine::environment::{self, Task};
 use meshwork_engine::{Error, ErrorKind};
 use parking_lot::Mutex;
@@ -86,7 +87,10 @@ fn router(asked: Arc<Mutex<Vec<String>>>) -> Router {
         .route("/v1/busy", get(busy))
         .route("/v1/slow", get(slow))
         .route("/v1/typed", get(typed))
+        .route("/v1/exact", get(exact))
+        .route("/v1/moments", get(moments))
         .route("/v1/guarded", get(guarded))
+        .route("/v1/echo", get(echo))
         .route("/v1/away", get(away))
         .route("/v1/large", get(large))
         .route("/v1/broken", get(|| async { "<html>" }))
@@ -212,6 +216,40 @@ async fn typed(RawQuery(query): RawQuery) -> Response {
     json_text(&json!([good, {"text": "b"}, bad]))
 }
 
+/// Numbers that a float does not hold, in an order of its own.
+async fn exact(RawQuery(query): RawQuery) -> Response {
+    let money = param(&query, "money").unwrap_or_else(|| "99999999.999999999999".to_owned());
+    let body = format!(
+        "[{{\"id\": 0, \"money\": {money}, \"any\": {{\"b\": 1.10, \"a\": 12345678901234567890123}}}}, \
+         {{\"id\": 1, \"money\": 123456.123456789012, \"any\": [1.0]}}, \
+         {{\"id\": 2, \"money\": -1.5e-7, \"any\": \"x\"}}, \
+         {{\"id\": 3, \"money\": 1.25E+2, \"any\": null}}]"
+    );
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Has times finer than a microsecond, and compares them to the last digit.
+async fn moments(asked: Asked, RawQuery(query): RawQuery) -> Response {
+    record(&asked, "moments", &query);
+    let time = |text: &str| DateTime::parse_from_rfc3339(text).unwrap();
+    let passes = |at: &str| {
+        ["eq", "ge", "gt", "le", "lt"].into_iter().all(|op| {
+            let Some(bound) = param(&query, op) else { return true };
+            let order = time(at).cmp(&time(&bound));
+            match op {
+                "eq" => order.is_eq(),
+                "ge" => order.is_ge(),
+                "gt" => order.is_gt(),
+                "le" => order.is_le(),
+                _ => order.is_lt(),
+            }
+        })
+    };
+    let all = ["2024-01-01T00:00:00.0000005Z", "2024-01-01T00:00:01Z"];
+    let rows = all.into_iter().enumerate().filter(|(_, at)| passes(at));
+    json_text(&rows.map(|(id, at)| json!({"id": id, "at": at})).collect())
+}
+
 async fn guarded(asked: Asked, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
     record(&asked, "guarded", &query);
     let text = |name: &str| {
@@ -234,6 +272,18 @@ async fn guarded(asked: Asked, headers: HeaderMap, RawQuery(query): RawQuery) ->
 async fn away(headers: HeaderMap) -> Response {
     let host = headers[header::HOST].to_str().unwrap().replace("127.0.0.1", "localhost");
     (StatusCode::FOUND, [(header::LOCATION, format!("http://{host}/elsewhere"))]).into_response()
+}
+
+/// Names a next page on another host, with the key that it was asked with.
+async fn echo(asked: Asked, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    let host = headers[header::HOST].to_str().unwrap();
+    record(&asked, host.split(':').next().unwrap(), &query);
+    let key = param(&query, "api_key").unwrap_or_default();
+    let to = param(&query, "to").unwrap_or_else(|| "v1/echo".to_owned());
+    let next = host.starts_with("127").then(|| {
+        format!("http://{}/{to}?api_key={key}&from=5", host.replace("127.0.0.1", "localhost"))
+    });
+    json_text(&json!({"data": items(number(&query, "from", 0), 5), "next": next}))
 }
 
 async fn elsewhere(asked: Asked, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
@@ -346,6 +396,103 @@ async fn filters_become_parameters_and_are_checked_again() {
 }
 
 #[tokio::test]
+async fn one_parameter_carries_one_filter_in_all_passes_of_the_planner() {
+    let rules = ", pushdown: [{column: id, ops: [eq, in], param: ids, semantics: exact}, \
+                 {column: name, ops: [eq], param: ids, semantics: exact}, {limit: true}]";
+    let tables = table("filtered", "$[*]", rules).replace("name: utf8", "name: utf8, even: bool");
+    let api = Api::new("", &tables).await;
+    let grouped = "FROM rest.api.filtered WHERE id IN (3, 4) GROUP BY id HAVING id IN (4, 5)";
+    for (sql, rows, ids) in [
+        (format!("SELECT id, count(*) {grouped}"), vec!["4|1"], "3%2C4"),
+        (format!("SELECT count(*) FROM (SELECT id {grouped})"), vec!["1"], "3%2C4"),
+        // The filter that stays here needs a column that nobody else does.
+        (both("count(*)", "item 4"), vec!["0"], "3"),
+        (both("count(*)", "item 3"), vec!["1"], "3"),
+        (both("even", "item 3"), vec!["false"], "3"),
+        (both("id", "item 4") + " LIMIT 1", vec![], "3"),
+        (both("id", "item 3") + " LIMIT 1", vec!["3"], "3"),
+    ] {
+        assert_eq!(api.rows(&sql).await, rows, "{sql}");
+        assert_eq!(api.asked(), [format!("filtered?ids={ids}")], "{sql}");
+    }
+    let plan = api.catalogs.plan(&format!("SELECT id {grouped}")).await;
+    assert!(plan.contains("ids=3%2C4") && plan.contains("FilterExec"), "{plan}");
+}
+
+fn both(what: &str, name: &str) -> String {
+    format!("SELECT {what} FROM rest.api.filtered WHERE id = 3 AND name = '{name}'")
+}
+
+#[tokio::test]
+async fn a_text_with_a_comma_is_not_sent_where_commas_part_values() {
+    let rules = ", pushdown: [{column: name, ops: [eq, in], param: names}]";
+    let apart = ", pushdown: [{column: name, ops: [eq], param: names}, \
+                 {column: name, ops: [in], param: names}]";
+    let repeated = ", pushdown: [{column: name, ops: [eq, in], param: names, in_style: repeat}]";
+    let api = Api::new("", &table("filtered", "$[*]", rules)).await;
+    api.define("apart", "", &table("filtered", "$[*]", apart));
+    api.define("repeated", "", &table("filtered", "$[*]", repeated));
+    for (catalog, name, asked) in [
+        ("rest", "a,b", ""),
+        ("rest", "a", "names=a"),
+        ("apart", "a,b", ""),
+        ("repeated", "a,b", "names=a%2Cb"),
+    ] {
+        let sql = format!("SELECT id FROM {catalog}.api.filtered WHERE name = '{name}'");
+        assert!(api.rows(&sql).await.is_empty(), "{sql}");
+        assert_eq!(api.asked(), [format!("filtered?{asked}")], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn times_finer_than_a_microsecond_lose_no_rows() {
+    for semantics in ["exact", "inexact"] {
+        let table = format!(
+            "  moments: {{list: {{path: /moments, rows: \"$[*]\"}}, \
+             pushdown: [{{column: at, ops: [eq, in, ge, gt, le, lt], semantics: {semantics}, \
+             params: {{eq: eq, in: eq, ge: ge, gt: gt, le: le, lt: lt}}}}], \
+             schema: {{columns: {{id: int64!, at: timestamp_us_utc}}}}}}\n"
+        );
+        let api = Api::new("", &table).await;
+        let midnight = "TIMESTAMP '2024-01-01T00:00:00Z'";
+        let newyear = "TIMESTAMP '2023-01-01T00:00:00Z'";
+        let time = "-01-01T00%3A00%3A00.000000Z";
+        for (filter, rows, asked) in [
+            (format!("at = {midnight}"), vec!["0"], String::new()),
+            (format!("at <= {midnight}"), vec!["0"], String::new()),
+            (format!("at IN ({newyear}, {midnight})"), vec!["0"], String::new()),
+            (format!("at BETWEEN {newyear} AND {midnight}"), vec!["0"], format!("ge=2023{time}")),
+            (format!("at > {midnight}"), vec!["1"], format!("gt=2024{time}")),
+            (format!("at >= {midnight}"), vec!["0", "1"], format!("ge=2024{time}")),
+            (format!("at < {midnight}"), vec![], format!("lt=2024{time}")),
+        ] {
+            let sql = format!("SELECT id FROM rest.api.moments WHERE {filter} ORDER BY id");
+            assert_eq!(api.rows(&sql).await, rows, "{semantics}: {filter}");
+            assert_eq!(api.asked(), [format!("moments?{asked}")], "{semantics}: {filter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_one_page_satisfies_needs_no_other_page() {
+    let rules = ", pushdown: [{limit: true}]";
+    let tables = "  offset: {list: {path: /offset, rows: \"$.data.rows[*]\"}, \
+                  paginate: {type: none, total: $.total}, pushdown: [{limit: true}], \
+                  schema: {columns: {id: int64!}}}\n"
+        .to_owned()
+        + &table("linked", "$[*]", rules);
+    let api = Api::new("", &tables).await;
+    for name in ["offset", "linked"] {
+        for limit in [2, 4] {
+            let sql = format!("SELECT id FROM rest.api.{name} LIMIT {limit}");
+            assert_eq!(api.rows(&sql).await.len(), limit, "{sql}");
+        }
+        let error = api.error(&format!("SELECT id FROM rest.api.{name} LIMIT 5")).await;
+        assert_eq!(error.code, "SOURCE_TRUNCATED", "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_limit_stops_paging() {
     let paging = ", paginate: {type: cursor, next: $.paging.next, send: {query: cursor}, \
                   page_size: {query: limit, max: 3}}";
@@ -380,6 +527,19 @@ async fn a_part_of_the_path_is_a_required_filter() {
 }
 
 #[tokio::test]
+async fn a_value_in_the_path_is_not_filled_again() {
+    let tables = "  orders: {list: {path: \"/customers/{{filter.a}}-{{filter.b}}/orders\", \
+                  rows: \"$[*]\"}, pushdown: [\
+                  {column: a, ops: [eq], path_param: a, required: true}, \
+                  {column: b, ops: [eq], path_param: b, required: true}], \
+                  schema: {columns: {a: utf8, b: utf8}}}\n";
+    let api = Api::new("", tables).await;
+    let sql = "SELECT * FROM rest.api.orders WHERE a = '{{filter.b}}' AND b = 'x'";
+    assert!(api.rows(sql).await.is_empty());
+    assert_eq!(api.asked(), ["orders of {{filter.b}}-x?"]);
+}
+
+#[tokio::test]
 async fn a_busy_source_is_asked_again_when_it_says() {
     let tables = table("busy", "$[*]", "")
         + "  later: {list: {path: /busy, rows: \"$[*]\", params: {wait: \"3600\"}}, \
@@ -391,7 +551,9 @@ async fn a_busy_source_is_asked_again_when_it_says() {
     assert_eq!(api.asked().len(), 3);
     let error = api.error("SELECT count(*) FROM rest.api.later").await;
     assert_eq!(error.code, "SOURCE_RATE_LIMITED");
-    assert!(error.retryable && error.hint.unwrap().contains("3600"));
+    let hint = error.hint.unwrap();
+    assert!(error.retryable && hint.contains("asks to wait 3600 s"), "{hint}");
+    assert!(hint.contains("retry_after_max"), "{hint}");
 
     api.asked();
     api.define("impatient", "retry: {max: 1}", &tables);
@@ -411,6 +573,12 @@ async fn deadlines_and_bounds_hold() {
     assert_eq!(error.code, "DEADLINE_EXCEEDED", "{error:?}");
     assert!(before.elapsed() < Duration::from_secs(3));
     assert!(api.asked().len() > 1);
+    let hint = error.hint.unwrap();
+    assert!(hint.contains("total_timeout") && !hint.contains("asks to wait"), "{hint}");
+    for text in [&hint, &error.message] {
+        let fraction = |part: &str| part.chars().take_while(char::is_ascii_digit).count();
+        assert!(text.split('.').skip(1).all(|part| fraction(part) <= 3), "{text}");
+    }
     for (name, code) in [
         ("large", "SOURCE_ANSWER_TOO_LARGE"),
         ("broken", "SOURCE_FORMAT"),
@@ -456,6 +624,34 @@ async fn values_have_their_declared_types_or_are_errors() {
 }
 
 #[tokio::test]
+async fn numbers_are_read_as_they_were_sent() {
+    let listing = |name: &str, params: &str| {
+        format!(
+            "  {name}: {{list: {{path: /exact, rows: \"$[*]\"{params}}}, schema: {{columns: \
+             {{id: int64!, money: \"decimal(30,12)\", any: json}}}}}}\n"
+        )
+    };
+    let tables = listing("exact", "")
+        + &listing("long", ", params: {money: \"0.1234567890123\"}")
+        + &listing("large", ", params: {money: \"1e999999999\"}");
+    let api = Api::new("", &tables).await;
+    let rows = api.rows("SELECT money, any FROM rest.api.exact ORDER BY id").await;
+    assert_eq!(
+        rows,
+        [
+            "99999999.999999999999|{\"b\": 1.10, \"a\": 12345678901234567890123}",
+            "123456.123456789012|[1.0]",
+            "-0.000000150000|\"x\"",
+            "125.000000000000|",
+        ]
+    );
+    for name in ["long", "large"] {
+        let error = api.error(&format!("SELECT money FROM rest.api.{name}")).await;
+        assert_eq!(error.code, "SOURCE_VALUE_MISMATCH", "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn credentials_are_sent_and_never_shown() {
     let tables = table("guarded", "$[*]", "") + &table("away", "$[*]", "");
     let api = Api::new("", &tables).await;
@@ -494,6 +690,32 @@ async fn an_allowed_host_gets_no_credentials() {
     );
     api.catalogs.define("two", "rest", &[("manifest_inline", &manifest), ("secret.key", "x")]);
     assert_eq!(api.rows("SELECT name FROM two.api.away").await, ["clean"]);
+}
+
+#[tokio::test]
+async fn a_key_that_the_api_echoes_goes_to_no_other_host() {
+    let tables = "  echo: {list: {path: /echo, rows: \"$.data[*]\"}, \
+                  paginate: {type: next_url, next: $.next}, schema: {columns: {id: int64!}}}\n  \
+                  lost: {list: {path: /echo, rows: \"$.data[*]\", params: {to: gone}}, \
+                  paginate: {type: next_url, next: $.next}, schema: {columns: {id: int64!}}}\n";
+    let api = Api::new("", tables).await;
+    let port = api.address.port();
+    let manifest = format!(
+        "connector: {{name: test, version: 1, base_url: \"http://127.0.0.1:{port}/v1\", \
+         allow_http: true, allow_private: true, allowed_hosts: [\"localhost:{port}\"]}}\n\
+         auth: {{type: api_key, in: query, name: api_key, value: \"${{secret:key}}\"}}\n\
+         tables:\n{tables}"
+    );
+    let properties = [("manifest_inline", manifest.as_str()), ("secret.key", "s3cr3t-value")];
+    api.catalogs.define("two", "rest", &properties);
+    assert_eq!(api.rows("SELECT count(*) FROM two.api.echo").await, ["10"]);
+    assert_eq!(api.asked(), ["127.0.0.1?api_key=s3cr3t-value", "localhost?from=5"]);
+    let error = api.error("SELECT count(*) FROM two.api.lost").await;
+    assert_eq!(error.code, "SOURCE_HTTP_ERROR", "{error:?}");
+    assert!(
+        error.message.contains("/gone") && !format!("{error:?}").contains("s3cr3t"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Scans of row sources: one description, one table, one plan leaf for all of them.
 //!
 //! ```text
-//! RemoteTable (planning)  ── negotiates filters and limit with the RowSource
+//! RemoteTable (planning)  ── negotiates filters and limit with the RowSource; filters that it does not
+//!   │                        do together with the others stand in a FilterExec above the leaf
 //!   └─► RemoteScan        ── what was agreed: values, never SQL text, never a secret
 //!         └─► RemoteScanExec (execution, any node) ── one partition per group of splits
 //!               └─► RowSource::open(scan, split)

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as DataFusionResult;
+use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 
 use super::{Predicate, RemoteScan, RemoteScanExec};
 use crate::Error;
@@ -54,36 +56,73 @@ impl RemoteTable {
     /// Offers the filters one by one; each sees what was agreed before it.
     fn offer(&self, filters: &[&Expr]) -> Vec<Outcome> {
         let mut agreed = self.whole.clone();
-        let offer = |filter: &&Expr| {
-            if !self.scope.settings().pushdown {
-                return Outcome::Refused("pushdown is switched off in this session".to_owned());
-            }
-            let Some(predicate) = Predicate::from_expr(filter, &agreed.columns) else {
-                return Outcome::Refused("the expression is not one that sources share".to_owned());
-            };
-            let answer = self.source.negotiate(&agreed, Pushdown::Filter(&predicate));
-            if !matches!(answer, Outcome::Refused(_)) {
-                agreed.filters.push(predicate);
-            }
-            answer
-        };
-        filters.iter().map(offer).collect()
+        filters.iter().map(|filter| self.offer_one(&mut agreed, filter)).collect()
     }
 
-    fn agree(&self, projection: Option<&Vec<usize>>, filters: &[Expr]) -> RemoteScan {
-        let mut scan = self.whole.clone();
-        if let Some(projection) = projection {
-            scan.projection.clone_from(projection);
+    /// Offers one more filter; `agreed` grows by it if the source takes it.
+    fn offer_one(&self, agreed: &mut RemoteScan, filter: &Expr) -> Outcome {
+        if !self.scope.settings().pushdown {
+            return Outcome::Refused("pushdown is switched off in this session".to_owned());
         }
+        let Some(predicate) = Predicate::from_expr(filter, &agreed.columns) else {
+            return Outcome::Refused("the expression is not one that sources share".to_owned());
+        };
+        let answer = self.source.negotiate(agreed, Pushdown::Filter(&predicate));
+        if !matches!(answer, Outcome::Refused(_)) {
+            agreed.filters.push(predicate);
+        }
+        answer
+    }
+
+    /// Returns the scan with the filters that the source takes together, and the filters left to check.
+    ///
+    /// The planner gathers `filters` over several passes, and each pass was answered as if there were no
+    /// other: a source may have said of two filters that it does them, and cannot do both.
+    fn agree(&self, filters: &[Expr]) -> (RemoteScan, Vec<Expr>) {
+        let mut scan = self.whole.clone();
+        let mut left = Vec::new();
         for filter in filters {
-            // Only accepted filters arrive here; one that no longer fits is checked by the engine anyway,
-            // because the planner keeps every filter that was not answered with Exact.
-            if let Some(predicate) = Predicate::from_expr(filter, &scan.columns) {
-                scan.filters.push(predicate);
+            let is_settled = match self.offer_one(&mut scan, filter) {
+                Outcome::Exact => true,
+                // The planner checks it again, unless the answer was another one before.
+                Outcome::Inexact => self.offer(&[filter]) != [Outcome::Exact],
+                Outcome::Refused(_) => false,
+            };
+            if !is_settled {
+                left.push(filter.clone());
             }
         }
-        scan
+        (scan, left)
     }
+}
+
+/// Adds the columns that `filters` need behind those that are returned anyway.
+fn add_columns(scan: &mut RemoteScan, filters: &[Expr]) {
+    for (index, column) in scan.columns.iter().enumerate() {
+        let needs = |filter: &Expr| filter.column_refs().iter().any(|c| c.name == column.name);
+        if !scan.projection.contains(&index) && filters.iter().any(needs) {
+            scan.projection.push(index);
+        }
+    }
+}
+
+/// Puts the check of `filters` above a leaf, of which the first `n_columns` columns are returned.
+fn checked(
+    leaf: RemoteScanExec,
+    filters: Vec<Expr>,
+    n_columns: usize,
+    state: &dyn Session,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let leaf: Arc<dyn ExecutionPlan> = Arc::new(leaf);
+    let Some(predicate) = conjunction(filters) else { return Ok(leaf) };
+    let schema = DFSchema::try_from(leaf.schema())?;
+    let predicate = state.create_physical_expr(predicate, &schema)?;
+    let is_narrower = n_columns < leaf.schema().fields().len();
+    let filter = FilterExecBuilder::new(predicate, leaf)
+        .apply_projection(is_narrower.then(|| (0..n_columns).collect()))?
+        .with_batch_size(state.config().batch_size())
+        .build()?;
+    Ok(Arc::new(filter))
 }
 
 #[async_trait]
@@ -116,15 +155,23 @@ impl TableProvider for RemoteTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let settings = QuerySettings::of(state.config());
-        let mut scan = self.agree(projection, filters);
+        let (mut scan, left) = self.agree(filters);
+        if let Some(projection) = projection {
+            scan.projection.clone_from(projection);
+        }
+        let n_columns = scan.projection.len();
+        add_columns(&mut scan, &left);
+        // A limit counts rows that pass all filters, so the source may stop only if none is left.
         if let Some(limit) = limit
             && settings.pushdown
+            && left.is_empty()
             && !matches!(self.source.negotiate(&scan, Pushdown::Limit(limit)), Outcome::Refused(_))
         {
             scan.limit = Some(limit);
         }
         let (scan, splits) = self.source.splits(scan, &self.scope, &settings).await?;
-        Ok(Arc::new(RemoteScanExec::new(scan, splits, Arc::clone(&self.source))))
+        let leaf = RemoteScanExec::new(scan, splits, Arc::clone(&self.source));
+        checked(leaf, left, n_columns, state)
     }
 
     async fn insert_into(
