@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
+use meshwork_engine::ErrorKind;
 use meshwork_engine::connector::TableKind;
-use meshwork_engine::environment;
+use meshwork_engine::environment::{self, Task};
 use meshwork_sql_tests::servers::MariaDb;
 use meshwork_sql_tests::source::{Source, assert_lines, conditions_on_text, failure, nasty_texts};
 use mysql_async::prelude::Queryable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// How long the server may go on with a statement that nobody waits for.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
@@ -93,6 +96,62 @@ async fn filters_on_text_are_the_same_there_and_here() -> Result<()> {
         ensure!(!readable || n_pushed > 20, "{collation}: only {n_pushed} were pushed");
     }
     connection.disconnect().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backslash_ends_no_string_and_a_colon_begins_no_parameter() -> Result<()> {
+    let columns = "id int PRIMARY KEY, four varchar(20) COLLATE utf8mb4_general_ci,
+        four_bin varchar(20) COLLATE utf8mb4_bin,
+        three varchar(20) CHARACTER SET utf8mb3, three_bin varchar(20) COLLATE utf8mb3_bin,
+        latin varchar(20) CHARACTER SET latin1, latin_bin varchar(20) COLLATE latin1_bin,
+        plain varchar(20) CHARACTER SET ascii, plain_bin varchar(20) COLLATE ascii_bin";
+    let server = database(
+        "slashes",
+        &[
+            "SET sql_mode = 'NO_BACKSLASH_ESCAPES'",
+            &format!("CREATE TABLE slashes.t ({columns})"),
+            r"INSERT INTO slashes.t VALUES (1, 'C:\', 'x:a', 'C:\', 'x:a', 'C:\', 'x:a', 'C:\', 'x:a'),
+                (2, 'x:a', 'C:\', 'x:a', 'C:\', 'x:a', 'C:\', 'x:a', 'C:\'),
+                (3, 'c:\', 'c:\', 'c:\', 'c:\', 'c:\', 'c:\', 'c:\', 'c:\')",
+        ],
+    )
+    .await?;
+    let mut conditions = Vec::new();
+    for column in ["four", "three", "latin", "plain"] {
+        for (folded, exact) in [(r"C:\", "x:a"), ("x:a", r"C:\")] {
+            conditions.push(format!("{column} = '{folded}' AND {column}_bin = '{exact}'"));
+            conditions.push(format!("{column} IN ('{folded}', '?', ':b') AND {column}_bin = ':'"));
+            conditions.push(format!(r"{column} IN ('\''', '{folded}') OR {column}_bin = '\:c'"));
+        }
+    }
+    let source = source(&server, &[])?;
+    let n_pushed = source.check_filters("slashes", "t", &conditions).await?;
+    ensure!(n_pushed == conditions.len(), "only {n_pushed} of {} were pushed", conditions.len());
+    let sql = format!("SELECT id FROM t WHERE {}", conditions[0]);
+    assert_lines(&source.text("slashes", "t", &sql).await?, &["| 1 |"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn text_of_a_view_without_a_collation_is_compared_here() -> Result<()> {
+    let server = database(
+        "mixed",
+        &[
+            "CREATE TABLE mixed.t (id int, one varchar(20) COLLATE utf8mb4_general_ci,
+                two text COLLATE utf8mb4_unicode_ci)",
+            "INSERT INTO mixed.t VALUES (1, 'text', 'other'), (2, 'a', 'b')",
+            "CREATE VIEW mixed.v AS SELECT id, greatest(one, two) AS most FROM mixed.t",
+        ],
+    )
+    .await?;
+    let source = source(&server, &[])?;
+    let sql = "SELECT id FROM t WHERE most = 'text' AND id < 5";
+    assert_lines(&source.text("mixed", "v", sql).await?, &["| 1 |"]);
+    let plan = source.explain("mixed", "v", sql).await?;
+    ensure!(plan.contains("FilterExec: most") && plan.contains("WHERE `id` < 5"), "{plan}");
+    let plan = source.explain("mixed", "t", "SELECT id FROM t WHERE one = 'text'").await?;
+    ensure!(plan.contains("`one` = 'text'"), "{plan}");
     Ok(())
 }
 
@@ -227,6 +286,40 @@ async fn a_connection_is_protected_as_the_catalog_says() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_encrypt_is_a_matter_of_configuration() -> Result<()> {
+    let server = MariaDb::shared()?;
+    let (port, _relay) = without_encryption(server.port()).await?;
+    for tls in ["require", "verify"] {
+        let strict = source(&server, &[("tls", tls), ("port", &port.to_string())])?;
+        let error = strict.connector.check().await.unwrap_err();
+        assert_eq!((error.kind, error.retryable), (ErrorKind::User, false), "{error}");
+        assert_eq!(error.code, "CATALOG_CONFIGURATION");
+        assert!(error.message.contains("tls"), "{error}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("tls = 'prefer'")));
+    }
+    Ok(())
+}
+
+/// It takes the 30 s for which a scan waits.
+#[tokio::test]
+async fn a_scan_that_finds_no_connection_says_how_many_a_query_needs() -> Result<()> {
+    let server = database(
+        "narrow",
+        &["CREATE VIEW narrow.long_rows AS SELECT seq AS n, repeat('x', 200) AS pad FROM seq_1_to_100000000"],
+    )
+    .await?;
+    let source = source(&server, &[("connections_max", "1")])?;
+    let sql = "SELECT * FROM t";
+    let second = source.plan("narrow", "long_rows", sql).await?;
+    let mut first = source.plan("narrow", "long_rows", sql).await?.execute_stream().await?;
+    ensure!(first.next().await.context("no batch")??.num_rows() > 0);
+    let error = failure(second.collect().await.map_err(anyhow::Error::from));
+    assert_eq!((error.code.as_str(), error.retryable), ("CONNECTIONS_EXHAUSTED", false));
+    assert!(error.hint.is_some_and(|hint| hint.contains("for each of its scans")));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_relaxed_catalog_reads_ranges_of_the_key() -> Result<()> {
     let server = database(
         "ranges",
@@ -296,6 +389,28 @@ async fn database(name: &str, statements: &[&str]) -> Result<Arc<MariaDb>> {
     all.extend(statements);
     server.execute(&all).await?;
     Ok(server)
+}
+
+/// Returns a port at which the server says that it cannot encrypt; nothing but its greeting passes.
+async fn without_encryption(server_port: u16) -> Result<(u16, Task<Result<()>>)> {
+    let door = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = door.local_addr()?.port();
+    let relay = environment::spawn("relay", async move {
+        loop {
+            let (mut client, _) = door.accept().await?;
+            let mut server = TcpStream::connect(("127.0.0.1", server_port)).await?;
+            let mut header = [0; 4];
+            server.read_exact(&mut header).await?;
+            let mut greeting = vec![0; u16::from_le_bytes([header[0], header[1]]).into()];
+            server.read_exact(&mut greeting).await?;
+            // Behind the version's zero stand an id (4), salt (8) and a zero; of the flags, encryption is 0x0800.
+            let version_end = greeting.iter().position(|byte| *byte == 0).context("no version")?;
+            greeting[version_end + 15] &= !0x08;
+            client.write_all(&header).await?;
+            client.write_all(&greeting).await?;
+        }
+    });
+    Ok((port, relay))
 }
 
 fn source(server: &MariaDb, extra: &[(&str, &str)]) -> Result<Source> {

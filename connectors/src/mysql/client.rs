@@ -155,21 +155,24 @@ impl Client {
 
     /// Returns the error for a failure of the driver or the server.
     pub(super) fn failed(&self, doing: &str, error: DriverFailure) -> Error {
-        let (catalog, address) = (&self.options.catalog, self.options.address());
-        let DriverFailure::Server(refusal) = &error else {
-            return self.unavailable().caused_by(&error);
-        };
-        let message = format!("source \"{catalog}\" ({address}) failed while {doing}");
-        match refusal.code {
+        match &error {
+            DriverFailure::Server(refusal) => self.refused(doing, refusal.code),
+            DriverFailure::Io(_) => self.unavailable(),
+            DriverFailure::Driver(failure) => self.given_up(doing, failure),
+            // We give the driver neither an address to read nor a step of our own.
+            DriverFailure::Url(_) | DriverFailure::Other(_) => self.defect(doing),
+        }
+        .caused_by(&error)
+    }
+
+    /// What the server said.
+    fn refused(&self, doing: &str, code: u16) -> Error {
+        let message = format!("{} failed while {doing}", self.named());
+        match code {
             // Wrong user or password, no right to the database, expired password, account locked.
-            1044 | 1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 4151 => Error::source(
-                "SOURCE_AUTHENTICATION",
-                format!(
-                    "source \"{catalog}\" ({address}) did not let user \"{}\" in",
-                    self.options.user
-                ),
-            )
-            .with_hint("Check the catalog's properties user and password."),
+            1044 | 1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 4151 => {
+                self.not_let_in().with_hint("Check the catalog's properties user and password.")
+            }
             // Too many connections, of all or of this user.
             1040 | 1203 | 1226 => Error::resources("SOURCE_CONNECTIONS_EXHAUSTED", message),
             // The server is shutting down, or refuses this host.
@@ -181,31 +184,87 @@ impl Client {
             1142 | 1143 | 1370 => Error::source("SOURCE_PERMISSION_DENIED", message),
             _ => Error::source("SOURCE_QUERY_FAILED", message),
         }
-        .caused_by(&error)
+    }
+
+    /// What the driver said by itself. Only a closed connection may be there again next time.
+    fn given_up(&self, doing: &str, failure: &DriverError) -> Error {
+        match failure {
+            DriverError::ConnectionClosed | DriverError::PoolDisconnected => self.unavailable(),
+            DriverError::NoClientSslFlagFromServer => self.without_encryption(),
+            DriverError::UnknownAuthPlugin { .. }
+            | DriverError::MysqlOldPasswordDisabled
+            | DriverError::CleartextPluginDisabled
+            | DriverError::InvalidParsecSalt => self.not_let_in().with_hint(
+                "Let the server identify this user by mysql_native_password or \
+                 caching_sha2_password.",
+            ),
+            DriverError::CantParseServerVersion { .. }
+            | DriverError::PacketOutOfOrder
+            | DriverError::UnexpectedPacket { .. }
+            | DriverError::PacketTooLarge
+            | DriverError::BadCompressedPacketHeader
+            | DriverError::LocalInfile(_) => Error::source(
+                "SOURCE_PROTOCOL",
+                format!("{} answered out of its protocol while {doing}", self.named()),
+            ),
+            // It took our statement, its parameters or our types for wrong.
+            _ => self.defect(doing),
+        }
+    }
+
+    /// Returns what messages call the server.
+    fn named(&self) -> String {
+        format!("source \"{}\" ({})", self.options.catalog, self.options.address())
     }
 
     fn unavailable(&self) -> Error {
+        Error::source("SOURCE_UNAVAILABLE", format!("{} cannot be reached", self.named()))
+            .with_hint(
+                "Check that the server runs and that the catalog's host, port and tls are right.",
+            )
+            .retryable()
+    }
+
+    fn without_encryption(&self) -> Error {
         let (catalog, address) = (&self.options.catalog, self.options.address());
-        Error::source(
-            "SOURCE_UNAVAILABLE",
-            format!("source \"{catalog}\" ({address}) cannot be reached"),
+        Error::user(
+            "CATALOG_CONFIGURATION",
+            format!(
+                "catalog \"{catalog}\": property \"tls\" demands encryption, which the server at \
+                 {address} does not offer"
+            ),
         )
         .with_hint(
-            "Check that the server runs and that the catalog's host, port and tls are right.",
+            "Give the server a certificate, or set the catalog's property tls = 'prefer', which sends \
+             everything in the clear to a server that cannot encrypt.",
         )
-        .retryable()
+    }
+
+    fn not_let_in(&self) -> Error {
+        let message = format!("{} did not let user \"{}\" in", self.named(), self.options.user);
+        Error::source("SOURCE_AUTHENTICATION", message)
+    }
+
+    fn defect(&self, doing: &str) -> Error {
+        Error::internal(format!("the driver refused a request to {} while {doing}", self.named()))
     }
 
     fn budget_exhausted(&self) -> Error {
         let Options { catalog, connections_max, .. } = &self.options;
-        Error::resources(
+        let mut error = Error::resources(
             "CONNECTIONS_EXHAUSTED",
             format!(
                 "all {connections_max} connections of catalog \"{catalog}\" were busy for {} s",
                 BUDGET_DEADLINE.as_secs()
             ),
         )
-        .with_hint("Raise the catalog's property connections_max, or try again later.")
+        .with_hint(
+            "One query needs a connection for each of its scans of the catalog: raise the catalog's \
+             property connections_max, or run fewer queries at once.",
+        );
+        // A query with more scans than connections waits for itself, so a second run would only wait again.
+        error.retryable = false;
+        error
     }
 }
 
@@ -248,5 +307,51 @@ impl Drop for Session {
         let mut closing = self.client.closing.lock();
         closing.retain(|task| !task.is_finished());
         closing.push(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io;
+
+    use meshwork_engine::ErrorKind;
+    use meshwork_engine::catalog::CatalogDefinition;
+
+    use super::*;
+
+    fn client() -> Arc<Client> {
+        let properties: BTreeMap<String, String> =
+            [("host", "db"), ("user", "u")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let definition = CatalogDefinition { name: "my".into(), kind: "mysql".into(), properties };
+        Client::new(Options::new(definition.resolve().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_statement_that_the_driver_refuses_is_our_defect() {
+        let error = client().failed("reading table \"s.t\"", DriverError::MixedParams.into());
+        assert_eq!((error.kind, error.retryable), (ErrorKind::Internal, false), "{error}");
+    }
+
+    #[test]
+    fn only_a_lost_connection_is_tried_again() {
+        let lost = [
+            DriverFailure::from(io::Error::from(io::ErrorKind::ConnectionReset)),
+            DriverError::ConnectionClosed.into(),
+        ];
+        for failure in lost {
+            let error = client().failed("connecting", failure);
+            assert_eq!((error.code.as_str(), error.retryable), ("SOURCE_UNAVAILABLE", true));
+        }
+        let plugin = DriverError::UnknownAuthPlugin { name: "gssapi".into() };
+        let kept = [
+            (plugin, "SOURCE_AUTHENTICATION"),
+            (DriverError::PacketOutOfOrder, "SOURCE_PROTOCOL"),
+            (DriverError::NoClientSslFlagFromServer, "CATALOG_CONFIGURATION"),
+        ];
+        for (failure, code) in kept {
+            let error = client().failed("connecting", failure.into());
+            assert_eq!((error.code.as_str(), error.retryable), (code, false));
+        }
     }
 }

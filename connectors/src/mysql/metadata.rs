@@ -69,6 +69,7 @@ type ColumnRow = (
     Option<u64>,
     Option<String>,
     String,
+    bool,
 );
 
 /// Returns the columns of a table, or `None` if there is none of exactly that name.
@@ -78,12 +79,14 @@ pub(super) async fn columns(
     table: &str,
 ) -> Result<Option<Vec<RemoteColumn>>> {
     let question = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, \
-                    IS_NULLABLE, NUMERIC_PRECISION, NUMERIC_SCALE, CHARACTER_SET_NAME, COLUMN_KEY \
+                    IS_NULLABLE, NUMERIC_PRECISION, NUMERIC_SCALE, CHARACTER_SET_NAME, COLUMN_KEY, \
+                    EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? \
+                    AND TABLE_NAME = ? AND TABLE_TYPE LIKE '%VIEW') \
                     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
                     ORDER BY ORDINAL_POSITION";
     let doing = format!("describing table \"{schema}.{table}\"");
-    let mut rows: Vec<ColumnRow> =
-        client.ask(&doing, question, vec![schema.into(), table.into()]).await?;
+    let names = vec![schema.into(), table.into(), schema.into(), table.into()];
+    let mut rows: Vec<ColumnRow> = client.ask(&doing, question, names).await?;
     rows.retain(|row| row.0 == schema && row.1 == table);
     if rows.is_empty() {
         let listed = tables(client, schema).await?;
@@ -105,7 +108,7 @@ pub(super) async fn columns(
 }
 
 fn column(row: ColumnRow, n_keys: usize, zero_dates: ZeroDates) -> RemoteColumn {
-    let (_, _, name, base, full, nullable, precision, scale, charset, key) = row;
+    let (_, _, name, base, full, nullable, precision, scale, charset, key, of_view) = row;
     let base = base.to_lowercase();
     let declared = Declared { base: &base, full: &full, precision, scale };
     let data_type = engine_type(declared);
@@ -116,7 +119,7 @@ fn column(row: ColumnRow, n_keys: usize, zero_dates: ZeroDates) -> RemoteColumn 
         data_type,
         nullable: nullable != "NO" || zero_is_null,
         remote_type: full,
-        detail: json!(Detail { base, charset, primary_key: key == "PRI" && n_keys == 1 }),
+        detail: json!(Detail { base, charset, primary_key: key == "PRI" && n_keys == 1, of_view }),
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Detail {
     pub charset: Option<String>,
     /// Whether the column alone is the table's primary key.
     pub primary_key: bool,
+    /// Whether the column is one of a view, so that an expression may stand behind it.
+    pub of_view: bool,
 }
 
 impl Detail {
