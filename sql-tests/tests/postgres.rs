@@ -192,21 +192,22 @@ async fn other_filters_mean_the_same_on_both_sides() -> Result<()> {
     let (_server, source) = prepare(
         "others",
         &[
+            "CREATE TYPE pair AS (a int, b text)",
             "CREATE TABLE x (id int, i2 int2, i8 int8, n numeric(12,4), w numeric(50,5), f float8, g float4, \
-             b bool, d date, ts timestamp, tz timestamptz, u uuid, y bytea, free numeric)",
+             b bool, d date, ts timestamp, tz timestamptz, u uuid, y bytea, free numeric, o oid, c pair)",
             "INSERT INTO x VALUES \
              (1, 1, 1, 1.5, 1.5, 0.0, 0.1, true, '2024-03-10', '2024-03-10 05:00', \
-              '2024-03-10 05:00+00', '00000000-0000-0000-0000-00000000000a', decode('00', 'hex'), 1.50), \
+              '2024-03-10 05:00+00', '00000000-0000-0000-0000-00000000000a', decode('00', 'hex'), 1.50, 0, NULL), \
              (2, -1, -9223372036854775808, -1.5, -1.5, '-0', '-0', false, '0001-01-01', \
               '1969-12-31 23:59:59.999999', '2024-03-10 00:00-05', \
-              'ffffffff-ffff-ffff-ffff-ffffffffffff', decode('ff00', 'hex'), 1.5), \
+              'ffffffff-ffff-ffff-ffff-ffffffffffff', decode('ff00', 'hex'), 1.5, 1, (NULL, NULL)), \
              (3, 0, 9223372036854775807, 99999999.9999, 5e44, 'NaN', 'NaN', NULL, '9999-12-31', \
-              '294246-12-31', '0044-03-15 BC', NULL, '', NULL), \
+              '294246-12-31', '0044-03-15 BC', NULL, '', NULL, 4294967295, (1, NULL)), \
              (4, NULL, 0, NULL, 0, 'Infinity', '-Infinity', true, NULL, NULL, NULL, \
-              'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', NULL, 'NaN'), \
+              'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', NULL, 'NaN', 2147483648, (1, 'x')), \
              (5, 32767, 5, 0.0001, 0.00001, -2.5e300, 3e-40, false, '1969-12-31', \
               '2024-03-10 05:00:00.000001', '2024-03-10 05:00:00.000001+00', \
-              'ffffffff-ffff-ffff-ffff-fffffffffff0', decode('27', 'hex'), 0)",
+              'ffffffff-ffff-ffff-ffff-fffffffffff0', decode('27', 'hex'), 0, NULL, NULL)",
         ],
     )
     .await?;
@@ -235,6 +236,7 @@ async fn other_filters_mean_the_same_on_both_sides() -> Result<()> {
         ),
         ("y", &["x'00'", "x'27'", "x'ff00'", "x''"]),
         ("free", &["'1.5'", "'NaN'"]),
+        ("o", &["0", "1", "-1", "4294967295", "5000000000"]),
     ];
     for (column, values) in values {
         for value in *values {
@@ -254,8 +256,27 @@ async fn other_filters_mean_the_same_on_both_sides() -> Result<()> {
     conditions.push("b".to_owned());
     conditions.push("NOT b".to_owned());
     conditions.push("b IS TRUE".to_owned());
+    conditions.push("c IS NULL".to_owned());
+    conditions.push("c IS NOT NULL".to_owned());
     let n_pushed = source.check_filters("others", "x", &conditions).await?;
     assert!(n_pushed > conditions.len() / 2, "{n_pushed} of {}", conditions.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_null_of_a_parent_is_not_believed_for_its_children() -> Result<()> {
+    let (_server, source) = prepare(
+        "family",
+        &[
+            "CREATE TABLE parent (id int, v int NOT NULL); INSERT INTO parent VALUES (1, 1)",
+            "CREATE TABLE child () INHERITS (parent); ALTER TABLE child ALTER v DROP NOT NULL; \
+             INSERT INTO child VALUES (2, NULL), (3, 3)",
+        ],
+    )
+    .await?;
+    let without = "SELECT count(*) FROM t WHERE v IS NULL";
+    assert_eq!(count(&source.rows("family", "parent", without).await?), 1);
+    assert_eq!(count(&source.rows("family", "parent", "SELECT sum(v) FROM t").await?), 4);
     Ok(())
 }
 

@@ -13,10 +13,10 @@ use super::listing::get;
 use super::snapshot::Snapshot;
 use super::wire::Wire;
 
-/// Columns with their domains resolved to base types. A table without columns still answers one row, so
+/// Columns with their domains resolved to base types. NOT NULL of a parent binds no child. A table without columns still answers one row, so
 /// that it differs from a table that does not exist.
 const COLUMNS: &str = "WITH RECURSIVE relation AS ( \
-       SELECT c.oid, c.relkind::text AS kind FROM pg_catalog.pg_class c \
+       SELECT c.oid, c.relkind::text AS kind, c.relhassubclass AS has_children FROM pg_catalog.pg_class c \
        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
      ), base AS ( \
@@ -28,12 +28,13 @@ const COLUMNS: &str = "WITH RECURSIVE relation AS ( \
        FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd' \
      ) \
      SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-       a.attnotnull AND r.kind IN ('r', 'p', 'm'), t.oid, b.modifier, t.typname::text, \
+       a.attnotnull AND r.kind IN ('r', 'p', 'm') AND NOT r.has_children, t.oid, b.modifier, t.typname::text, \
        COALESCE(l.collisdeterministic, true), \
        l.oid = 100, \
        l.collprovider::text = 'c' AND l.collcollate IN ('C', 'POSIX'), \
        EXISTS (SELECT 1 FROM pg_catalog.pg_index i \
-         WHERE i.indrelid = r.oid AND i.indisvalid AND i.indkey[0] = a.attnum) \
+         WHERE i.indrelid = r.oid AND i.indisvalid AND i.indkey[0] = a.attnum), \
+       t.typtype = 'c' OR t.typname = 'record' \
      FROM relation r \
      LEFT JOIN pg_catalog.pg_attribute a \
        ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -66,6 +67,8 @@ pub(super) enum Meaning {
     Uuid,
     /// Nothing is known but whether it is NULL.
     Opaque,
+    /// A row in a column; not even whether it is NULL is known, as one of NULLs counts as NULL there.
+    Composite,
 }
 
 /// What the connector keeps in `RemoteColumn::detail`.
@@ -138,7 +141,10 @@ fn column(
                     && snapshot.database_orders_bytes)),
         stores_utf8: snapshot.stores_utf8,
     };
-    let meaning = meaning(&base_type, &wire, as_text, collation);
+    let meaning = match get(row, 10)? {
+        true => Meaning::Composite,
+        false => meaning(&base_type, &wire, as_text, collation),
+    };
     let may_become_null =
         configuration.unrepresentable == Unrepresentable::Null && wire.may_be_unrepresentable();
     let is_nullable = may_become_null || !get::<bool>(row, 2)?;

@@ -47,7 +47,8 @@ pub(super) fn of_connect(configuration: &Configuration, error: &tokio_postgres::
     if error.as_db_error().is_some() {
         return of_statement(configuration, error);
     }
-    if error.to_string().contains("password") {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    if cause.is_some_and(|cause| cause.contains("password")) {
         let refused = format!("{} asks for a password", configuration.display_name());
         return Error::source("SOURCE_AUTHENTICATION", refused).caused_by(error);
     }

@@ -79,9 +79,12 @@ pub(super) fn rule(column: &RemoteColumn, test: Test<'_>) -> Outcome {
         Err(error) => return Outcome::Refused(error.message),
     };
     if matches!(test, Test::Null) {
-        return match detail.may_become_null {
-            true => refused("values that cannot be represented are read as NULL here"),
-            false => Outcome::Exact,
+        return match detail.meaning {
+            Meaning::Composite => refused("the source takes a row of NULLs for NULL"),
+            _ if detail.may_become_null => {
+                refused("values that cannot be represented are read as NULL here")
+            }
+            _ => Outcome::Exact,
         };
     }
     if test.values().len() > IN_VALUES_MAX {
@@ -101,7 +104,9 @@ pub(super) fn rule(column: &RemoteColumn, test: Test<'_>) -> Outcome {
         Meaning::Text { ordered, .. } => text(test, ordered),
         Meaning::CoarseText { .. } => coarse_text(test),
         Meaning::Uuid => uuid(test),
-        Meaning::Opaque => refused("the source compares this type by rules of its own"),
+        Meaning::Opaque | Meaning::Composite => {
+            refused("the source compares this type by rules of its own")
+        }
     };
     match outcome {
         // The engine sees NULL where the source sees a value: it must look again.
@@ -190,9 +195,15 @@ fn is_canonical_uuid(text: &str) -> bool {
 fn fits(value: &Literal, wire: &Wire) -> bool {
     match wire {
         Wire::Bool => matches!(value, Literal::Bool(_)),
-        Wire::Int16 | Wire::Int32 | Wire::Int64 | Wire::Oid => {
+        Wire::Int16 | Wire::Int32 | Wire::Int64 => {
             matches!(value, Literal::Int(_) | Literal::UInt(_))
         }
+        // The server casts the number to an oid: -1 would be the greatest one.
+        Wire::Oid => match value {
+            Literal::Int(number) => u32::try_from(*number).is_ok(),
+            Literal::UInt(number) => u32::try_from(*number).is_ok(),
+            _other => false,
+        },
         Wire::Float32 | Wire::Float64 => matches!(value, Literal::Float(_)),
         Wire::Decimal128 { .. } | Wire::Decimal256 { .. } => {
             matches!(value, Literal::Decimal { .. } | Literal::Int(_) | Literal::UInt(_))
