@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Int64Type};
-use arrow_flight::FlightInfo;
+use arrow::datatypes::{DataType, Int64Type, Schema};
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetPrimaryKeys,
-    CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandGetTables, CommandGetXdbcTypeInfo, CommandStatementQuery, ProstMessageExt,
 };
+use arrow_flight::{FlightInfo, Ticket};
 use futures::{StreamExt, TryStreamExt};
 use meshwork::node::{CoordinatorNode, NodeArgs, StandaloneArgs, start_standalone};
 use meshwork_engine::environment;
+use prost::Message;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
@@ -100,6 +101,49 @@ async fn a_ticket_works_once_and_only_in_its_session() -> Result<()> {
     assert_eq!(batch.column(1).data_type(), &DataType::Utf8);
     let again = code(fetch(&mut client, planned).await.unwrap_err());
     assert!(again.1.starts_with("TICKET_NOT_FOUND: "), "{}", again.1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_columns_may_have_one_name() -> Result<()> {
+    let server = Server::start("").await?;
+    let mut client = server.connect().await?;
+    for sql in ["SELECT 1 AS a, 2 AS a", "SELECT *, a FROM (VALUES (1)) AS t(a)"] {
+        let planned = client.execute(sql.to_owned(), None).await?;
+        let named = |schema: &Schema| schema.fields().iter().all(|field| field.name() == "a");
+        assert!(named(&planned.clone().try_decode_schema()?), "{sql}");
+        let batch = fetch(&mut client, planned).await?;
+        assert!(batch.num_columns() == 2 && named(&batch.schema()), "{sql}");
+    }
+    Ok(())
+}
+
+/// What `meshwork sql` sends: the text in place of a ticket, planned and executed in one request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_taken_for_a_ticket() -> Result<()> {
+    let server = Server::start("").await?;
+    let mut client = server.connect().await?;
+    let ticket = |sql: &str| {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        Ticket::new(command.as_any().encode_to_vec())
+    };
+    let rows = client.do_get(ticket("SELECT 7 AS seven")).await?;
+    assert_eq!(
+        rows.headers().get("x-meshwork-kind").map(|kind| kind.as_bytes()),
+        Some(&b"rows"[..])
+    );
+    let batches: Vec<RecordBatch> = rows.try_collect().await?;
+    assert_eq!(batches[0].column(0).as_primitive::<Int64Type>().value(0), 7);
+
+    let changed = client.do_get(ticket("USE tpch.tiny")).await?;
+    assert_eq!(
+        changed.headers().get("x-meshwork-kind").map(|kind| kind.as_bytes()),
+        Some(&b"update"[..])
+    );
+    let _counts: Vec<RecordBatch> = changed.try_collect().await?;
+
+    let refused = code(client.do_get(ticket("SELECT ?")).await.unwrap_err());
+    assert!(refused.1.starts_with("WRONG_PARAMETER_COUNT: "), "{}", refused.1);
     Ok(())
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
-use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder, FlightRecordBatchStream};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
+use arrow_flight::{Action, HandshakeRequest, Ticket};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream};
@@ -27,6 +27,10 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
+/// Names the query.
+const QUERY_ID_HEADER: &str = "x-meshwork-query-id";
+/// Says whether the answer is rows or the count of an update.
+const KIND_HEADER: &str = "x-meshwork-kind";
 /// Carries the server's error as JSON.
 const ERROR_TRAILER: &str = "x-meshwork-error";
 /// How long the server may take for anything but a statement.
@@ -54,21 +58,15 @@ pub enum Answer {
     Changed(u64),
 }
 
-/// A statement that the server has planned.
-#[derive(Debug)]
-pub struct Planned {
-    ticket: Ticket,
-    /// Whether the rows are one number: how many rows an update affected.
-    pub is_update: bool,
-    /// The columns of the answer.
-    pub schema: SchemaRef,
-}
-
 /// A statement that runs. Dropping it cancels the statement.
 #[derive(Debug)]
 pub struct Running {
     /// What the server calls the query.
     pub query_id: Option<String>,
+    /// Whether the rows are one number: how many rows an update affected.
+    pub is_update: bool,
+    /// The columns of the answer.
+    pub schema: SchemaRef,
     rows: FlightRecordBatchStream,
 }
 
@@ -151,12 +149,11 @@ impl Client {
     /// # Errors
     /// Those of the server.
     pub async fn run(&mut self, sql: &str) -> Result<Answer> {
-        let planned = self.plan(sql).await?;
-        let (is_update, schema) = (planned.is_update, SchemaRef::clone(&planned.schema));
-        let running = self.execute(planned).await?;
-        if is_update {
+        let running = self.start(sql).await?;
+        if running.is_update {
             return running.n_changed().await.map(Answer::Changed);
         }
+        let schema = SchemaRef::clone(&running.schema);
         let mut batches: Vec<RecordBatch> = running.rows().try_collect().await?;
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema));
@@ -182,39 +179,27 @@ impl Client {
     /// # Errors
     /// Those of the server, here and in the stream.
     pub async fn stream(&mut self, sql: &str) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let planned = self.plan(sql).await?;
-        Ok(self.execute(planned).await?.rows())
+        Ok(self.start(sql).await?.rows())
     }
 
-    /// Has the server plan the statement.
-    ///
-    /// # Errors
-    /// Those of the server.
-    pub async fn plan(&mut self, sql: &str) -> Result<Planned> {
-        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
-        let request = self.request(FlightDescriptor::new_cmd(command.as_any().encode_to_vec()));
-        let planned = self
-            .service
-            .get_flight_info(request)
-            .await
-            .map_err(|status| from_status(&status))?
-            .into_inner();
-        let is_update = planned.app_metadata.as_ref() == br#"{"kind":"update"}"#;
-        let ticket = ticket(&planned)?;
-        Ok(Planned { ticket, is_update, schema: planned.try_decode_schema()?.into() })
-    }
-
-    /// Executes what was planned.
+    /// Starts a statement of any kind. The server takes its text for a ticket, so that one request is enough.
     ///
     /// # Errors
     /// Those of the server, here and in the rows.
-    pub async fn execute(&mut self, planned: Planned) -> Result<Running> {
-        let request = self.request(planned.ticket);
+    pub async fn start(&mut self, sql: &str) -> Result<Running> {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let request = self.request(Ticket::new(command.as_any().encode_to_vec()));
         let response = self.service.do_get(request).await.map_err(|status| from_status(&status))?;
-        let query_id = response.metadata().get("x-meshwork-query-id");
-        let query_id = query_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let header = |name| response.metadata().get(name).and_then(|value| value.to_str().ok());
+        let query_id = header(QUERY_ID_HEADER).map(str::to_owned);
+        let is_update = header(KIND_HEADER) == Some("update");
         let messages = response.into_inner().map_err(|status| FlightError::Tonic(Box::new(status)));
-        Ok(Running { query_id, rows: FlightRecordBatchStream::new_from_flight_data(messages) })
+        let mut messages = FlightDataDecoder::new(messages);
+        let first = messages.try_next().await.map_err(from_flight)?.map(|first| first.payload);
+        let Some(DecodedPayload::Schema(schema)) = first else {
+            return Err(Error::internal("the server's answer does not begin with its columns"));
+        };
+        Ok(Running { query_id, is_update, schema, rows: FlightRecordBatchStream::new(messages) })
     }
 
     /// Returns how far the query is.
@@ -282,11 +267,6 @@ fn tls(ca: Option<&Path>) -> Result<ClientTlsConfig> {
             .caused_by(&error)
     })?;
     Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
-}
-
-fn ticket(planned: &FlightInfo) -> Result<Ticket> {
-    let ticket = planned.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
-    ticket.ok_or_else(|| Error::internal("the server planned the statement but gave no ticket"))
 }
 
 async fn answered<T>(

@@ -77,17 +77,15 @@ impl Runner {
 
     async fn execute(&mut self, sql: &str) -> Result<Told, Stopped> {
         let mut line = ProgressLine::begin();
-        let planned = self.client.plan(sql).await?;
-        let schema = Arc::clone(&planned.schema);
-        let is_update = planned.is_update;
-        let running = self.client.execute(planned).await?;
+        let running = self.client.start(sql).await?;
         if let Some(id) = &running.query_id {
             line.follow(self.client.clone(), id);
             self.query_id.lock().clone_from(&running.query_id);
         }
-        if is_update {
+        if running.is_update {
             return Ok(Told::Affected(running.n_changed().await?));
         }
+        let schema = Arc::clone(&running.schema);
         let mut rows = running.rows();
         let mut writer = self.target.writer(&schema).map_err(Stopped::Output)?;
         let mut line = Some(line);

@@ -1,6 +1,7 @@
 //! Leaves a few rows where they are: dealing them out to more threads costs more than what is done with them.
 //!
-//! DataFusion deals out what it does not know to be few, and of a scan with a filter it knows nothing for sure.
+//! DataFusion deals out what it does not know to be few, and of a scan with a filter it knows nothing for sure. Only plans
+//! with one source are changed: a join can make many rows of few, and all above it would run in one partition.
 
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ impl PhysicalOptimizerRule for FewRows {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !is_chain(&plan) {
+            return Ok(plan);
+        }
         plan.transform_up(|node| match node.downcast_ref::<RepartitionExec>() {
             Some(dealt)
                 if matches!(dealt.partitioning(), Partitioning::RoundRobinBatch(_))
@@ -44,6 +48,15 @@ impl PhysicalOptimizerRule for FewRows {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// Whether no operator of the plan has two inputs.
+fn is_chain(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    match plan.children().as_slice() {
+        [] => true,
+        [input] => is_chain(input),
+        _ => false,
     }
 }
 

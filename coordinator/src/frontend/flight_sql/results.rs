@@ -23,6 +23,8 @@ use crate::{Running, StatementKind};
 
 /// The header of a result that names its query.
 const QUERY_ID_HEADER: &str = "x-meshwork-query-id";
+/// The header of a result that says whether it is rows or the count of an update.
+const KIND_HEADER: &str = "x-meshwork-kind";
 /// The header of a result that tells, as JSON, the versions of the catalogs that were read.
 const VERSIONS_HEADER: &str = "x-meshwork-versions";
 
@@ -98,11 +100,20 @@ fn plain_type(data_type: &DataType) -> DataType {
     }
 }
 
+/// Returns the word for a kind of statement, as clients of ours read it.
+pub(super) fn kind(kind: StatementKind) -> &'static str {
+    match kind {
+        StatementKind::Rows => "rows",
+        StatementKind::Update => "update",
+    }
+}
+
 /// Answers a `DoGet` with the rows of the query, or with the count of an update.
 pub(super) fn respond(redeemed: Redeemed) -> Response<DataStream> {
     let Redeemed { running, listed, schema } = redeemed;
     let mut headers = MetadataMap::new();
     insert(&mut headers, QUERY_ID_HEADER, Some(running.record.id.clone()));
+    insert(&mut headers, KIND_HEADER, Some(kind(running.kind).to_owned()));
     insert(&mut headers, VERSIONS_HEADER, ascii_json(&running.versions));
     let batches = match running.kind {
         StatementKind::Rows => rows(running, listed, Arc::clone(&schema)),

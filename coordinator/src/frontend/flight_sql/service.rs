@@ -78,10 +78,7 @@ impl Service {
     fn ticket_for(&self, statement: &PreparedStatement, descriptor: FlightDescriptor) -> GetInfo {
         let handle = self.statements.ticket(statement).map_err(status)?;
         let ticket = TicketStatementQuery { statement_handle: handle.into() };
-        let kind = match statement.kind {
-            StatementKind::Rows => "rows",
-            StatementKind::Update => "update",
-        };
+        let kind = results::kind(statement.kind);
         let answer = flight_info(&ticket, &statement.schema, descriptor)?;
         Ok(Response::new(answer.with_app_metadata(format!(r#"{{"kind":"{kind}"}}"#))))
     }
@@ -146,6 +143,17 @@ impl FlightSqlService for Service {
     ) -> DoGet {
         let caller = caller(&request)?;
         let redeemed = self.statements.redeem(&caller, &ticket.statement_handle).await;
+        Ok(results::respond(redeemed.map_err(status)?))
+    }
+
+    /// A query's text instead of a ticket: planned and executed in one request, for clients that need no plan.
+    async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> DoGet {
+        let caller = caller(&request)?;
+        let query: Option<CommandStatementQuery> = message.unpack().map_err(status_of)?;
+        let query = query.ok_or_else(|| {
+            status(Error::not_supported(format!("DoGet of {}", message.type_url)))
+        })?;
+        let redeemed = self.statements.run(&caller, &query.query).await;
         Ok(results::respond(redeemed.map_err(status)?))
     }
 

@@ -92,7 +92,8 @@ pub(super) struct PreparedStatement {
 /// A query whose rows are being fetched.
 #[derive(Debug, Clone)]
 struct Fetched {
-    ticket: String,
+    /// What it was fetched with, if it was a ticket.
+    ticket: Option<String>,
     user: String,
 }
 
@@ -105,7 +106,7 @@ pub(super) struct Statements {
     _sweeper: Task<()>,
 }
 
-/// A ticket that was taken: its query runs.
+/// A ticket that was taken, or a statement without one: its query runs.
 pub(super) struct Redeemed {
     pub(super) running: Running,
     pub(super) listed: Listed,
@@ -239,11 +240,24 @@ impl Statements {
             )
             .with_hint("A table has changed since; prepare the statement again."));
         }
+        let listed = self.list(&running, Some(ticket), caller);
+        Ok(Redeemed { running, listed, schema })
+    }
+
+    /// Plans and executes a statement without parameters.
+    pub(super) async fn run(&self, caller: &Caller, sql: &str) -> Result<Redeemed> {
+        let text = number_placeholders(sql)?;
+        let running = self.start(caller, &text, Vec::new(), None).await?;
+        let schema = results::client_schema(running.kind, &running.schema, false);
+        let listed = self.list(&running, None, caller);
+        Ok(Redeemed { running, listed, schema })
+    }
+
+    fn list(&self, running: &Running, ticket: Option<String>, caller: &Caller) -> Listed {
         let fetched = Fetched { ticket, user: caller.user.clone() };
         let query_id = running.record.id.clone();
         self.running.lock().insert(query_id.clone(), fetched);
-        let listed = Listed { running: Arc::clone(&self.running), query_id };
-        Ok(Redeemed { running, listed, schema })
+        Listed { running: Arc::clone(&self.running), query_id }
     }
 
     /// Executes the statement for each row of parameters and returns the rows affected in all; -1 for
@@ -290,7 +304,9 @@ impl Statements {
         let running = self.running.lock();
         running
             .iter()
-            .find(|(id, fetched)| *id == id_or_ticket || fetched.ticket == id_or_ticket)
+            .find(|(id, fetched)| {
+                *id == id_or_ticket || fetched.ticket.as_deref() == Some(id_or_ticket)
+            })
             .filter(|(_, fetched)| fetched.user == caller.user)
             .map(|(id, _)| id.clone())
     }
