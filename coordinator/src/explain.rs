@@ -8,14 +8,15 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Filter, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Filter, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
 use meshwork_engine::remote::{RemoteScanExec, RemoteTable};
-use meshwork_engine::{Result, functions};
+use meshwork_engine::{Error, Result, functions};
 
 use crate::fragment;
-use crate::parse::ExplainMode;
+use crate::parse::{ExplainMode, shown_text};
 
 /// The columns of every EXPLAIN: which plan, and its text.
 pub(crate) fn schema() -> SchemaRef {
@@ -23,9 +24,10 @@ pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![text("plan_type"), text("plan")]))
 }
 
-/// Returns the plans that the mode asks for.
+/// Returns the plans that the mode asks for; `steps` come before them.
 pub(crate) fn explained(
     mode: ExplainMode,
+    steps: Vec<(String, String)>,
     optimized: &LogicalPlan,
     physical: &Arc<dyn ExecutionPlan>,
 ) -> Result<RecordBatch> {
@@ -33,30 +35,48 @@ pub(crate) fn explained(
     let optimized = functions::with_plain_operators(optimized.clone())?;
     let logical = || ("logical_plan", optimized.display_indent().to_string());
     let distributed = || ("distributed_plan", stages_text(physical));
-    let rows = match mode {
+    let plans = match mode {
         ExplainMode::Logical => vec![logical()],
         ExplainMode::Distributed => vec![distributed()],
-        ExplainMode::Full | ExplainMode::Analyze => vec![
+        ExplainMode::Full | ExplainMode::Verbose | ExplainMode::Analyze => vec![
             logical(),
             distributed(),
             ("pushed", pushed(physical)),
             ("not_pushed", not_pushed(&optimized)?),
         ],
     };
-    batch(rows)
+    let plans = plans.into_iter().map(|(kind, text)| (kind.to_owned(), text));
+    batch(steps.into_iter().chain(plans))
+}
+
+/// Returns the plan as it came from the text, and after each rule that changed it.
+pub(crate) fn steps(plan: &LogicalPlan, state: &SessionState) -> Result<Vec<(String, String)>> {
+    let explain = LogicalPlanBuilder::from(plan.clone()).explain(true, false)?.build()?;
+    let LogicalPlan::Explain(explained) = state.optimize(&explain)? else {
+        return Err(Error::internal("the plan of an EXPLAIN became another one"));
+    };
+    let mut steps: Vec<(String, String)> = Vec::new();
+    for step in explained.stringified_plans {
+        if steps.last().is_none_or(|(_, before)| *before != *step.plan) {
+            steps.push((step.plan_type.to_string(), step.plan.to_string()));
+        }
+    }
+    Ok(steps)
 }
 
 /// Returns the plan with what each operator did, on all nodes.
 pub(crate) async fn analyzed(physical: Arc<dyn ExecutionPlan>, rows: u64) -> Result<RecordBatch> {
     let pushed = pushed(&physical);
     let text = fragment::analyzed(physical).await?;
-    batch(vec![("analyzed_plan", text), ("rows", rows.to_string()), ("pushed", pushed)])
+    let rows = [("analyzed_plan", text), ("rows", rows.to_string()), ("pushed", pushed)];
+    batch(rows.map(|(kind, text)| (kind.to_owned(), text)))
 }
 
-fn batch(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
+fn batch(rows: impl IntoIterator<Item = (String, String)>) -> Result<RecordBatch> {
     let rows: Vec<_> = rows.into_iter().filter(|(_, text)| !text.is_empty()).collect();
-    let kinds = StringArray::from_iter_values(rows.iter().map(|(kind, _)| *kind));
-    let texts = StringArray::from_iter_values(rows.iter().map(|(_, text)| text.trim_end()));
+    let kinds = StringArray::from_iter_values(rows.iter().map(|(kind, _)| kind));
+    let texts =
+        StringArray::from_iter_values(rows.iter().map(|(_, text)| shown_text(text.trim_end())));
     Ok(RecordBatch::try_new(schema(), vec![Arc::new(kinds), Arc::new(texts)])?)
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
-use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::Result as DataFusionResult;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -16,6 +16,7 @@ use meshwork_engine::{Error, Result};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::history::{History, QueryRecord};
+use crate::parse::{is_repeated, shown_name};
 use crate::resolve::batch_of;
 use crate::schedule::Admitted;
 
@@ -68,21 +69,43 @@ impl Kept {
     }
 }
 
+/// Returns the columns under the names that users see.
+pub(crate) fn shown(schema: &SchemaRef) -> SchemaRef {
+    if !schema.fields().iter().any(|field| is_repeated(field.name())) {
+        return Arc::clone(schema);
+    }
+    let field = |field: &Arc<Field>| field.as_ref().clone().with_name(shown_name(field.name()));
+    let fields: Vec<Field> = schema.fields().iter().map(field).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
 /// Returns the stream for the client: it counts rows, obeys cancellation, and ends its query.
 pub(crate) fn deliver(rows: SendableRecordBatchStream, kept: Kept) -> SendableRecordBatchStream {
-    let schema = rows.schema();
-    let cancelled = kept.guard.record().cancel.clone().cancelled_owned();
-    Box::pin(Delivery { rows: Some(rows), schema, cancelled: Box::pin(cancelled), kept })
+    let schema = shown(&rows.schema());
+    let is_renamed = !Arc::ptr_eq(&schema, &rows.schema());
+    let cancelled = Box::pin(kept.guard.record().cancel.clone().cancelled_owned());
+    Box::pin(Delivery { rows: Some(rows), schema, is_renamed, cancelled, kept })
 }
 
 struct Delivery {
     rows: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
+    is_renamed: bool,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     kept: Kept,
 }
 
 impl Delivery {
+    /// Gives a batch the names that users see, where they are others than the plan's.
+    fn named(&self, batch: RecordBatch) -> DataFusionResult<RecordBatch> {
+        if !self.is_renamed {
+            return Ok(batch);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let (schema, columns) = (Arc::clone(&self.schema), batch.columns().to_vec());
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    }
+
     /// Lets go of everything that the query held, and notes how it ended.
     fn end(&mut self, error: Option<Error>) -> Option<DataFusionResult<RecordBatch>> {
         self.rows = None;
@@ -103,7 +126,7 @@ impl Stream for Delivery {
         match std::task::ready!(rows.poll_next_unpin(cx)) {
             Some(Ok(batch)) => {
                 self.kept.guard.record().add_rows(batch.num_rows());
-                Poll::Ready(Some(Ok(batch)))
+                Poll::Ready(Some(self.named(batch)))
             }
             Some(Err(error)) => Poll::Ready(self.end(Some(Error::from(error)))),
             None => Poll::Ready(self.end(None)),
@@ -141,6 +164,5 @@ pub(crate) fn count_batch(rows: u64) -> Result<RecordBatch> {
 }
 
 fn count_schema() -> SchemaRef {
-    use datafusion::arrow::datatypes::{DataType, Field, Schema};
     Arc::new(Schema::new(vec![Field::new("rows", DataType::UInt64, true)]))
 }

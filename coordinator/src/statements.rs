@@ -1,6 +1,6 @@
 //! What is not a query: `SHOW`, `USE`, `SET SESSION`, `CREATE`, `DROP`, update batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray};
@@ -17,11 +17,13 @@ use meshwork_engine::catalog::{CatalogDefinition, catalog_not_found};
 use meshwork_engine::connector;
 use meshwork_engine::{Error, Result, environment};
 
-use crate::parse::{CreateTable, Show, Statement, TableVersions, parse, parts_of};
+use crate::parse::{
+    CreateTable, Show, Statement, TableVersions, is_repeated, parse, parts_of, shown_name,
+};
 use crate::plan::Planned;
 use crate::query::QueryContext;
-use crate::resolve::{Found, SYSTEM_CATALOG, TableName, View, batch_of, like, texts};
-use crate::session::{OpenBatch, SETTINGS};
+use crate::resolve::{Found, Resolver, SYSTEM_CATALOG, TableName, View, batch_of, like, texts};
+use crate::session::{OpenBatch, SETTINGS, Snapshot};
 use crate::types::sql_name;
 
 /// Answers a `SHOW`.
@@ -190,12 +192,16 @@ async fn create_table(
     };
     let columns = match (&table.columns, &query) {
         (Some(columns), _) => columns_of_definition(context, columns).await?,
-        (None, Some(query)) => all_nullable(&stored_columns(query.plan.schema().inner())),
+        (None, Some(query)) => {
+            refuse_repeated_names(&query.plan)?;
+            all_nullable(&stored_columns(query.plan.schema().inner()))
+        }
         (None, None) => return Err(Error::internal("a table with neither columns nor query")),
     };
+    let is_view = is_view(context, &name);
     let exists = connector.tables(&name.schema).await?.iter().any(|entry| entry.name == name.table);
-    if exists {
-        return match table.if_not_exists {
+    if exists || is_view {
+        return match table.if_not_exists && !is_view {
             true => Ok(0),
             false => {
                 let message = format!("table \"{name}\" exists already");
@@ -219,6 +225,17 @@ async fn create_table(
                 tracing::warn!(table = %name, error = %left, "a table that could not be filled was left behind");
             }
             Err(error)
+        }
+    }
+}
+
+/// A result may show two columns of one name; a table or a view may not have them.
+fn refuse_repeated_names(query: &LogicalPlan) -> Result<()> {
+    match query.schema().fields().iter().find(|field| is_repeated(field.name())) {
+        None => Ok(()),
+        Some(field) => {
+            let message = format!("the query has two columns \"{}\"", shown_name(field.name()));
+            Err(Error::user("DUPLICATE_COLUMN", message).with_hint("Name one of them with AS."))
         }
     }
 }
@@ -322,7 +339,7 @@ async fn create_view(
         return Err(Error::not_supported("views in the catalog system"));
     }
     let connector = resolver.connector(&name.catalog)?;
-    let exists = resolver.definitions().view(&name.catalog, &name.schema, &name.table).is_some();
+    let exists = is_view(context, &name);
     let hides = connector.tables(&name.schema).await?.iter().any(|entry| entry.name == name.table);
     if hides || (exists && !or_replace) {
         let message = format!("\"{name}\" exists already");
@@ -340,9 +357,41 @@ async fn create_view(
     // A view that cannot be planned is refused now, not when it is read.
     let parsed = parse(&view.sql)?;
     if let Statement::Plan(statement) = &parsed.statement {
-        context.plan(statement, &parsed.versions).await?;
+        refuse_itself(resolver, statement, &context.snapshot, &view)?;
+        refuse_repeated_names(&context.plan(statement, &parsed.versions).await?.plan)?;
     }
     resolver.definitions().put_view(view).await.map(|()| 0)
+}
+
+fn is_view(context: &QueryContext<'_>, name: &TableName) -> bool {
+    let definitions = context.coordinator.resolver.definitions();
+    definitions.view(&name.catalog, &name.schema, &name.table).is_some()
+}
+
+/// Refuses a view that would read itself, through other views as well.
+fn refuse_itself(
+    resolver: &Resolver,
+    statement: &datafusion::sql::parser::Statement,
+    session: &Snapshot,
+    view: &View,
+) -> Result<()> {
+    let mut names = resolver.names(statement, session)?;
+    let mut seen = BTreeSet::new();
+    while let Some(name) = names.pop() {
+        if (&name.catalog, &name.schema, &name.table) == (&view.catalog, &view.schema, &view.name) {
+            let message = format!("view \"{name}\" would read itself");
+            return Err(Error::user("VIEW_READS_ITSELF", message)
+                .with_hint("Write its present query out in place of its name."));
+        }
+        let inner = resolver.definitions().view(&name.catalog, &name.schema, &name.table);
+        if let Some(inner) = inner
+            && seen.insert(name)
+            && let Statement::Plan(statement) = parse(&inner.sql)?.statement
+        {
+            names.extend(resolver.names(&statement, &inner.session(session))?);
+        }
+    }
+    Ok(())
 }
 
 async fn drop_view(context: &QueryContext<'_>, name: &ObjectName, if_exists: bool) -> Result<u64> {

@@ -162,7 +162,7 @@ impl Error {
             }
             DataFusionError::SchemaError(schema_error, _) => schema_error_of(schema_error, &text),
             DataFusionError::NotImplemented(message) => {
-                Self::not_supported(lowered(&strip_backtrace(message)))
+                Self::not_supported(lowered(without_tree(&strip_backtrace(message))))
             }
             DataFusionError::ResourcesExhausted(message) => {
                 Self::resources("MEMORY_EXHAUSTED", lowered(&strip_backtrace(message)))
@@ -232,6 +232,14 @@ fn strip_backtrace(text: &str) -> String {
     text.split("\n\nbacktrace:").next().unwrap_or(text).trim_end().to_owned()
 }
 
+/// Some messages end with the whole syntax tree of what they are about; its name is enough.
+fn without_tree(text: &str) -> &str {
+    match text.split_once(" {") {
+        Some((begin, _tree)) => begin.split('(').next().unwrap_or(begin),
+        None => text,
+    }
+}
+
 /// Makes a foreign message read like ours: first letter lowercase unless it starts an acronym.
 fn lowered(text: &str) -> String {
     let mut letters = text.chars();
@@ -298,6 +306,13 @@ mod tests {
         assert_eq!(Error::from_datafusion(&inside), error);
         let as_text = DataFusionError::Execution(format!("task 3 failed: {inside} (worker 2)"));
         assert_eq!(Error::from_datafusion(&as_text), error);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named_without_its_tree() {
+        let tree = "unsupported expression InSubquery(InSubquery { expr: Column { name: \"a\" } })";
+        let error = Error::from(DataFusionError::NotImplemented(tree.to_owned()));
+        assert_eq!(error.message, "not supported: unsupported expression InSubquery");
     }
 
     #[test]

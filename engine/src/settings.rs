@@ -4,6 +4,9 @@ use datafusion::common::extensions_options;
 use datafusion::config::ConfigExtension;
 use datafusion::execution::config::SessionConfig;
 
+/// The zone that timestamps with a zone are in, on every node.
+pub const TIME_ZONE: &str = "+00:00";
+
 extensions_options! {
     /// What a task knows about its query. Shipped to workers; holds no secret.
     pub struct QuerySettings {

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result as DataFusionResult;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::{
@@ -112,11 +113,15 @@ impl Distribution {
         self
     }
 
-    /// Whether a query stays in this process: there are no two workers to share it.
+    /// Whether a query stays in this process: there are no two workers to share it, or nobody could cut its plan.
     ///
     /// # Errors
     /// Those of whoever lists the workers.
-    pub fn is_alone(&self) -> Result<bool> {
+    pub fn keeps(&self, plan: &LogicalPlan) -> Result<bool> {
+        Ok(self.is_alone()? || planner::stays_whole(plan)?)
+    }
+
+    fn is_alone(&self) -> Result<bool> {
         Ok(self.workers.get_urls()?.len() < 2 && self.n_tasks_max < 2)
     }
 

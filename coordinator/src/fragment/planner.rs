@@ -1,4 +1,4 @@
-//! Wraps the runtime's planner: what cannot be cut stays whole, and every plan is verified before it leaves.
+//! Wraps the runtime's planner: every plan is verified before it leaves. What cannot be cut does not get here.
 
 use std::sync::Arc;
 
@@ -8,9 +8,8 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::QueryPlanner;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::verify;
 
@@ -34,21 +33,22 @@ impl QueryPlanner for VerifiedPlanner {
         logical: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if is_recursive(logical)? {
-            let plain = DefaultPhysicalPlanner::default();
-            return plain.create_physical_plan(logical, session).await;
-        }
         let plan = self.runtime.create_physical_plan(logical, session).await?;
         verify(&plan)?;
         Ok(plan)
     }
 }
 
-/// A recursive query runs its inner plan many times; a stage on workers runs once.
-fn is_recursive(logical: &LogicalPlan) -> Result<bool> {
+/// Whether the plan is one that the runtime cannot cut: a recursive query runs its inner plan many times, and a stage on
+/// workers runs once; scalar subqueries become joins in filters and projections only.
+pub(super) fn stays_whole(logical: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     logical.apply_with_subqueries(|node| {
-        found |= matches!(node, LogicalPlan::RecursiveQuery(_));
+        found |= match node {
+            LogicalPlan::RecursiveQuery(_) => true,
+            LogicalPlan::Filter(_) | LogicalPlan::Projection(_) => false,
+            other => other.expressions().iter().any(Expr::contains_scalar_subquery),
+        };
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)

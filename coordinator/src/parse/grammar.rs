@@ -82,6 +82,8 @@ impl Reader<'_> {
     fn explain(&mut self) -> Result<Statement> {
         let mode = if self.words(&["ANALYZE"]) {
             ExplainMode::Analyze
+        } else if self.words(&["VERBOSE"]) {
+            ExplainMode::Verbose
         } else if self.symbol(&Token::LParen) {
             self.expect_words(&["TYPE"])?;
             let mode = if self.words(&["LOGICAL"]) {
@@ -426,7 +428,7 @@ pub(crate) fn parts_of(name: &ObjectName) -> Vec<String> {
     name.0.iter().filter_map(|part| part.as_ident().map(folded)).collect()
 }
 
-fn folded(name: &Ident) -> String {
+pub(super) fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 

@@ -1,26 +1,25 @@
 //! Text to statement, with line and column in every error.
 //!
-//! Meshwork's own statements are read here; everything else is left to DataFusion's parser. Nothing here
-//! looks a name up.
+//! Meshwork's own statements are read here ([`grammar`]); everything else is left to DataFusion's parser, and then made to mean
+//! what its author meant, or refused. Nothing here looks a name up.
 
+mod distinct;
+mod exists;
 mod grammar;
+mod ignored;
 mod names;
 mod numbers;
 mod versions;
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::parser::{DFParserBuilder, Statement as DataFusionStatement};
-use datafusion::sql::sqlparser::ast::{
-    ObjectName, Query, SetExpr, SetOperator, SetQuantifier, Statement as SqlStatement, Visit,
-    Visitor,
-};
+use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlStatement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
 use meshwork_engine::{Error, Location, Result};
 
 pub(crate) use grammar::parts_of;
+pub(crate) use names::{is_repeated, shown_name, shown_text};
 pub(crate) use versions::TableVersions;
 
 /// The longest statement that is read, in bytes.
@@ -121,6 +120,8 @@ pub(crate) enum ExplainMode {
     Logical,
     /// Only the plan as it is distributed.
     Distributed,
+    /// All plans, and the logical plan after each rule that changed it.
+    Verbose,
     /// Runs the statement and prints what each operator did.
     Analyze,
 }
@@ -167,7 +168,9 @@ fn parse_foreign(tokens: Vec<TokenWithSpan>) -> Result<DataFusionStatement> {
     only_one(statements.len())?;
     let mut statement = statements.pop_front().expect("there is exactly one statement");
     refuse_unsupported(&statement)?;
+    distinct::bind_distinct(&mut statement);
     names::name_columns(&mut statement);
+    exists::count_existing(&mut statement)?;
     numbers::type_exponents(&mut statement);
     Ok(statement)
 }
@@ -181,7 +184,7 @@ fn refuse_unsupported(statement: &DataFusionStatement) -> Result<()> {
     };
     // Of sqlparser's many statements these two are run; the others are named in the error.
     match inner.as_ref() {
-        SqlStatement::Query(_) | SqlStatement::Insert(_) => refuse_multisets(inner),
+        SqlStatement::Query(_) | SqlStatement::Insert(_) => ignored::refuse_ignored(inner),
         other => {
             let text = other.to_string();
             let head = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
@@ -190,41 +193,12 @@ fn refuse_unsupported(statement: &DataFusionStatement) -> Result<()> {
     }
 }
 
-/// Refuses `INTERSECT ALL` and `EXCEPT ALL`: DataFusion plans them as semi-joins, which count wrongly.
-fn refuse_multisets(statement: &SqlStatement) -> Result<()> {
-    match statement.visit(&mut Multisets) {
-        ControlFlow::Break(operator) => Err(Error::not_supported(format!("{operator} ALL"))
-            .with_hint("Count the rows of each side with GROUP BY and compare the counts.")),
-        ControlFlow::Continue(()) => Ok(()),
-    }
-}
-
-/// Stops at the first set operation that counts rows, in any subquery.
-struct Multisets;
-
-impl Visitor for Multisets {
-    type Break = SetOperator;
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SetOperator> {
-        multiset_in(&query.body).map_or(ControlFlow::Continue(()), ControlFlow::Break)
-    }
-}
-
-/// Returns the operator of the first set operation in the body that counts rows and is not `UNION`.
-fn multiset_in(body: &SetExpr) -> Option<SetOperator> {
-    let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return None };
-    if *op != SetOperator::Union && *set_quantifier == SetQuantifier::All {
-        return Some(*op);
-    }
-    multiset_in(left).or_else(|| multiset_in(right))
-}
-
 /// Returns the error of DataFusion's parser with its position taken out of the text.
 fn syntax_error(error: &datafusion::common::DataFusionError) -> Error {
     let ours = Error::from_datafusion(error);
     match split_position(&ours.message) {
         Some((message, at)) => Error::user("SYNTAX_ERROR", message).at(at),
-        None => Error { code: "SYNTAX_ERROR".to_owned(), ..ours },
+        None => Error::user("SYNTAX_ERROR", lowered(strip_prefixes(&ours.message))),
     }
 }
 
@@ -251,7 +225,7 @@ fn strip_prefixes(text: &str) -> &str {
     for prefix in ["SQL error: ", "sQL error: ", "ParserError(\"", "sql parser error: "] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
-    text
+    text.trim_end_matches("\")")
 }
 
 fn lowered(text: &str) -> String {

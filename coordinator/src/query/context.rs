@@ -120,6 +120,10 @@ impl QueryContext<'_> {
     ) -> Result<RecordBatch> {
         let Planned { plan, state } = self.plan(statement, versions).await?;
         let optimized = state.optimize(&plan)?;
+        let steps = match mode {
+            ExplainMode::Verbose => explain::steps(&plan, &state)?,
+            _ => Vec::new(),
+        };
         let planned = Arc::new(Planned { plan, state });
         let made = self.coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
         if mode == ExplainMode::Analyze {
@@ -129,7 +133,7 @@ impl QueryContext<'_> {
             let rows = results::count_rows(rows).await?;
             return explain::analyzed(plan, rows).await;
         }
-        explain::explained(mode, &optimized, made.plan())
+        explain::explained(mode, steps, &optimized, made.plan())
     }
 }
 

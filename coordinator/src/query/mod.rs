@@ -26,14 +26,14 @@ use futures::future::{self, BoxFuture};
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
-use meshwork_engine::{Error, Result, functions};
+use meshwork_engine::{Error, Result, environment, functions};
 
 use self::context::Answer;
 pub(crate) use self::context::QueryContext;
 use crate::cluster::Cluster;
 use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
-use crate::parse::{Parsed, Statement, parse};
+use crate::parse::{Parsed, Statement, parse, shown_text};
 use crate::plan::{Base, Planned, base_config};
 use crate::resolve::Resolver;
 use crate::results::{self, EndGuard, Kept};
@@ -182,6 +182,12 @@ impl Coordinator {
     /// # Errors
     /// Those of parsing, resolving and planning.
     pub async fn prepare(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
+        let (coordinator, session) = (Arc::clone(self), Arc::clone(session));
+        let sql = sql.to_owned();
+        computed(async move { coordinator.prepare_here(&session, &sql).await }).await
+    }
+
+    async fn prepare_here(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
         let query_id = self.history.next_id();
         let context = self.context(session, &query_id);
         let Parsed { statement, versions } = parse(sql)?;
@@ -218,14 +224,27 @@ impl Coordinator {
         parameters: Vec<ScalarValue>,
         plan: Option<PreparedPlan>,
     ) -> Result<Running> {
+        let (coordinator, session) = (Arc::clone(self), Arc::clone(session));
+        let sql = sql.to_owned();
+        let executed =
+            async move { coordinator.execute_here(&session, &sql, parameters, plan).await };
+        computed(executed).await
+    }
+
+    async fn execute_here(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        sql: &str,
+        parameters: Vec<ScalarValue>,
+        plan: Option<PreparedPlan>,
+    ) -> Result<Running> {
         let query_id = match &plan {
             Some(plan) => plan.query_id.clone(),
             None => self.history.next_id(),
         };
         let record = self.history.begin(query_id, session.user(), sql);
         let guard = EndGuard::new(Arc::clone(&self.history), Arc::clone(&record));
-        // Boxed: the future of planning is large, and doors hold many.
-        let start = Box::pin(self.start(session, sql, parameters, plan, &record));
+        let start = self.start(session, sql, parameters, plan, &record);
         let started = record.cancel.run_until_cancelled(start);
         match started.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
             Ok(Started { answer, snapshot, scope, admitted }) => {
@@ -400,7 +419,7 @@ impl Coordinator {
         let (planned, scope) = (Arc::clone(planned), Arc::clone(scope));
         Box::pin(async move {
             let Planned { plan, state } = planned.as_ref();
-            if distribution.is_alone()? {
+            if distribution.keeps(plan)? {
                 let plan = state.create_physical_plan(plan).await?;
                 return schedule::Planned::new(plan, context_to_run(state));
             }
@@ -410,6 +429,14 @@ impl Coordinator {
             schedule::Planned::new(plan, state.task_ctx())
         })
     }
+}
+
+/// Runs what plans where queries compute: folding constants can take long, and connections must not wait for it.
+async fn computed<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = environment::spawn_on(&environment::cpu_runtime(), "plan", work).await?;
+    done.map_err(|error| Error { message: shown_text(&error.message), ..error })
 }
 
 /// Returns what a plan of this process runs with. It names no functions, as such a plan holds its own.
@@ -445,7 +472,7 @@ fn prepared(plan: &LogicalPlan) -> Result<Prepared> {
         // Whatever is no DML returns rows.
         _ => Prepared {
             kind: StatementKind::Rows,
-            schema: Arc::clone(plan.schema().inner()),
+            schema: results::shown(plan.schema().inner()),
             parameters,
             plan: None,
         },

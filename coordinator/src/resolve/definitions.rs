@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use ulid::Ulid;
 
+use crate::session::Snapshot;
+
 /// How often a record is tried again because others took its number.
 const ATTEMPTS_MAX: usize = 100;
 
@@ -43,6 +45,16 @@ pub struct View {
     pub default_schema: Option<String>,
     /// Who defined it.
     pub owner: String,
+}
+
+impl View {
+    /// Returns the session with the names that the view's query was written for.
+    pub(crate) fn session(&self, session: &Snapshot) -> Snapshot {
+        let mut session = session.clone();
+        session.catalog.clone_from(&self.default_catalog);
+        session.schema.clone_from(&self.default_schema);
+        session
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

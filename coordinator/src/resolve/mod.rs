@@ -119,6 +119,16 @@ impl Resolver {
         }
     }
 
+    /// Returns the whole names of the tables and views that the statement names.
+    pub(crate) fn names(
+        &self,
+        statement: &DataFusionStatement,
+        session: &Snapshot,
+    ) -> Result<Vec<TableName>> {
+        let (references, _ctes) = resolve_table_references(statement, true)?;
+        references.iter().map(|name| self.full_name(&reference_parts(name), session)).collect()
+    }
+
     /// Looks up every table that the statement names. `versions` are those behind `FOR VERSION AS OF`.
     pub(crate) async fn resolve(
         &self,

@@ -1,12 +1,17 @@
-//! The scalar functions behind integer `+ - *` and unary minus: arrow's checked kernels under a name.
+//! The scalar functions behind `+ - *` and unary minus: arrow's checked kernels under a name.
 //!
-//! They must give the type, the nullability and the column name of the plain operator.
+//! They must give the type, the nullability and the column name of the plain operator. The kernels check integers; of
+//! decimals they check the 128 bits, which hold more than 38 digits, so the digits are counted here.
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, Datum};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Datum};
 use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{
+    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DECIMAL128_MAX_PRECISION,
+    DECIMAL256_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type,
+    Decimal256Type, Field, FieldRef,
+};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
@@ -127,16 +132,69 @@ impl Operation {
             (None, [operand]) if operand.is_signed_integer() => vec![operand.clone()],
             _ => Vec::new(),
         };
-        match types.as_slice() {
-            [first, rest @ ..] if first.is_integer() && rest.iter().all(|t| t == first) => {
-                Ok(types)
+        let is_known = match types.as_slice() {
+            [first, rest @ ..] if first.is_integer() => rest.iter().all(|t| t == first),
+            [left, right] => left.is_decimal() && right.is_decimal(),
+            _ => false,
+        };
+        match is_known {
+            true => Ok(types),
+            false => {
+                let name = self.function_name();
+                plan_err!("function \"{name}\" takes integers or decimals, not {given:?}")
             }
-            _ => plan_err!("function \"{}\" takes integers, not {given:?}", self.function_name()),
+        }
+    }
+
+    fn result_type(self, given: &[DataType]) -> Result<DataType> {
+        let mut types = self.operand_types(given)?;
+        match (self.operator(), types.as_slice()) {
+            (Some(operator), [left, right]) => {
+                BinaryTypeCoercer::new(left, &operator, right).get_result_type()
+            }
+            _ => Ok(types.swap_remove(0)),
         }
     }
 }
 
-/// One operation on integers that fails rather than wraps.
+/// Whether a decimal type has all digits that its bits can hold, so that a result may have lost one.
+pub(super) fn is_full(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Decimal32(DECIMAL32_MAX_PRECISION, _)
+            | DataType::Decimal64(DECIMAL64_MAX_PRECISION, _)
+            | DataType::Decimal128(DECIMAL128_MAX_PRECISION, _)
+            | DataType::Decimal256(DECIMAL256_MAX_PRECISION, _)
+    )
+}
+
+/// Fails if a value has more digits than its type.
+fn check_digits(result: &ColumnarValue) -> Result<(), ArrowError> {
+    let ColumnarValue::Array(array) = result else {
+        let ColumnarValue::Scalar(scalar) = result else { return Ok(()) };
+        let array = scalar.to_array().map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
+        return check_digits(&ColumnarValue::Array(array));
+    };
+    let digits = match array.data_type() {
+        DataType::Decimal32(digits, _) => {
+            array.as_primitive::<Decimal32Type>().validate_decimal_precision(*digits)
+        }
+        DataType::Decimal64(digits, _) => {
+            array.as_primitive::<Decimal64Type>().validate_decimal_precision(*digits)
+        }
+        DataType::Decimal128(digits, _) => {
+            array.as_primitive::<Decimal128Type>().validate_decimal_precision(*digits)
+        }
+        DataType::Decimal256(digits, _) => {
+            array.as_primitive::<Decimal256Type>().validate_decimal_precision(*digits)
+        }
+        // Integers were checked as they were computed.
+        _ => Ok(()),
+    };
+    digits.map_err(|too_many| ArrowError::ArithmeticOverflow(too_many.to_string()))
+}
+
+/// One operation on integers or decimals that fails rather than gives another number.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CheckedArithmetic {
     operation: Operation,
@@ -173,8 +231,7 @@ impl ScalarUDFImpl for CheckedArithmetic {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        let mut types = self.operation.operand_types(arg_types)?;
-        Ok(types.swap_remove(0))
+        self.operation.result_type(arg_types)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
@@ -197,6 +254,10 @@ impl ScalarUDFImpl for CheckedArithmetic {
             }
             _ => internal_err!("function \"{}\" got {} arguments", self.name(), args.args.len()),
         };
+        let result = result.and_then(|result| {
+            check_digits(&result)?;
+            Ok(result)
+        });
         result.map_err(|error| overflow_error(error, self.operation, data_type))
     }
 
@@ -244,7 +305,7 @@ fn overflow_error(
 pub(super) fn numeric_overflow(operation: &str, data_type: &DataType) -> Error {
     let name = sql_name(data_type);
     let hint = match data_type {
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) => {
+        decimal if decimal.is_decimal() => {
             "Cast the operands to a DECIMAL with fewer digits behind the point, or to DOUBLE."
         }
         _ => "Cast the operands to a wider type, such as DECIMAL(38, 0).",
@@ -266,7 +327,8 @@ fn sql_name(data_type: &DataType) -> String {
         DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
-        | DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
         other => other.to_string(),
     }
 }

@@ -1,8 +1,8 @@
 //! SQL semantics of our own, on top of DataFusion's functions: whole numbers never wrap, and doubles are
 //! compared as doubles.
 //!
-//! DataFusion computes integer `+ - *`, unary minus and `sum` modulo two to the width of the type. Here they
-//! are errors with the code `NUMERIC_OVERFLOW`. Coordinator and workers must [`register`] the same functions,
+//! DataFusion computes integer `+ - *`, unary minus and `sum` modulo two to the width of the type, and gives decimals of
+//! more digits than their type has. Here they are errors with the code `NUMERIC_OVERFLOW`. Coordinator and workers must [`register`] the same functions,
 //! because plans name them. Nothing here may change a result that fits its type, nor a column's name.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Puts the checked functions in place of integer operators, and takes them out again for readers.
+//! Puts the checked functions in place of operators on integers and on full decimals, and takes them out again for readers.
 //!
 //! The rule runs after type coercion, on every plan of a query, so that it sees final types: parameters
 //! are bound, views are inlined. It must keep the schema of every node.
@@ -7,14 +7,16 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::arithmetic::{Operation, checked, plain_operator};
+use super::arithmetic::{Operation, checked, is_full, plain_operator};
 
-/// Rewrites `+ - *` and unary minus over integers into functions that fail on overflow.
+/// Rewrites `+ - *` and unary minus over integers, and over decimals that fill their type, into functions that fail on
+/// overflow.
 #[derive(Debug)]
 pub(super) struct CheckOverflow;
 
@@ -86,18 +88,29 @@ fn check_expr(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             let Some(operation) = Operation::of(binary.op) else {
                 return Transformed::no(Expr::BinaryExpr(binary));
             };
-            match (integer(&binary.left), integer(&binary.right)) {
-                (Some(left), Some(right)) if left == right => {
-                    Transformed::yes(checked(operation, vec![*binary.left, *binary.right]))
-                }
-                _ => Transformed::no(Expr::BinaryExpr(binary)),
+            let are_integers = match (integer(&binary.left), integer(&binary.right)) {
+                (Some(left), Some(right)) => left == right,
+                _ => false,
+            };
+            if are_integers || is_full_decimal(&binary, schema) {
+                return Transformed::yes(checked(operation, vec![*binary.left, *binary.right]));
             }
+            Transformed::no(Expr::BinaryExpr(binary))
         }
         Expr::Negative(operand) if integer(&operand).is_some_and(|t| t.is_signed_integer()) => {
             Transformed::yes(checked(Operation::Negate, vec![*operand]))
         }
         other => Transformed::no(other),
     }
+}
+
+/// Whether the result is a decimal of so many digits that it may not have room for one more. Where the type has
+/// room the planner has made some.
+fn is_full_decimal(binary: &BinaryExpr, schema: &DFSchema) -> bool {
+    let types = (binary.left.get_type(schema), binary.right.get_type(schema));
+    let (Ok(left), Ok(right)) = types else { return false };
+    let result = BinaryTypeCoercer::new(&left, &binary.op, &right).get_result_type();
+    left.is_decimal() && right.is_decimal() && result.is_ok_and(|result| is_full(&result))
 }
 
 /// Returns the operand's type if it is an integer. One that is not known yet (a parameter without a value) is

@@ -24,6 +24,28 @@ const GREATEST: i64 = i64::MAX;
 const LEAST: i64 = i64::MIN;
 
 #[tokio::test]
+async fn decimal_operators_fail_where_digits_would_be_lost() {
+    let ours = ours();
+    let greatest = "CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0))";
+    for sql in [
+        format!("SELECT {greatest} + 1"),
+        format!("SELECT -x - 5 FROM (VALUES ({greatest})) t(x)"),
+        format!("SELECT x + y FROM (VALUES ({greatest}, 1)) t(x, y)"),
+        "SELECT CAST(5 AS DECIMAL(38, 37)) * 3".to_owned(),
+        "SELECT CAST('1.5' AS DECIMAL(38, 37)) + x FROM (VALUES (10)) t(x)".to_owned(),
+    ] {
+        overflows(&ours, &sql).await;
+    }
+    for (sql, expected) in [
+        (format!("SELECT {greatest} - 1 > 0"), "true"),
+        (format!("{} FROM (VALUES (4)) t(x)", "SELECT CAST('2.5' AS DECIMAL(38, 2)) * x"), "10.00"),
+    ] {
+        let text = shown(&ours, &sql).await.unwrap();
+        assert!(text.contains(expected), "{sql}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn integer_operators_fail_where_they_would_wrap() {
     let ours = ours();
     for sql in [

@@ -3,6 +3,9 @@
 //! Each query gets a state of its own that knows only the tables that were resolved for it; nothing is shared
 //! between users but the functions and the object stores.
 
+mod multisets;
+mod subqueries;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,6 +17,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use futures::future::BoxFuture;
 use meshwork_engine::scope::QueryScope;
+use meshwork_engine::settings::TIME_ZONE;
 use meshwork_engine::{Error, Result};
 
 use crate::parse::{Statement, TableVersions, parse};
@@ -40,6 +44,8 @@ pub(crate) fn base_config() -> SessionConfig {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.collect_spans = true;
     options.sql_parser.parse_float_as_decimal = true;
+    // Without a zone `TIMESTAMP WITH TIME ZONE` would be a timestamp without one.
+    options.execution.time_zone = Some(TIME_ZONE.to_owned());
     options.catalog.create_default_catalog_and_schema = false;
     config
 }
@@ -92,6 +98,7 @@ impl Planner<'_> {
         let tables = self.plan_views(found, depth).await?;
         let state = self.state(session, tables)?;
         let plan = state.statement_to_plan(statement.clone()).await?;
+        let plan = subqueries::three_valued(multisets::counted(plan)?)?;
         Ok(Planned { plan, state })
     }
 
@@ -124,9 +131,7 @@ impl Planner<'_> {
             let message = format!("view \"{shown}\" stands on more than {VIEW_DEPTH_MAX} views");
             return Err(Error::user("VIEW_TOO_DEEP", message));
         }
-        let mut session = self.session.clone();
-        session.catalog.clone_from(&view.default_catalog);
-        session.schema.clone_from(&view.default_schema);
+        let session = view.session(self.session);
         let parsed = parse(&view.sql)?;
         let Statement::Plan(statement) = parsed.statement else {
             return Err(Error::internal(format!("view \"{shown}\" is not a query")));
