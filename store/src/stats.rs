@@ -1,8 +1,8 @@
 //! Zone maps: bounds of each column in each file, as they stand in the log.
 //!
 //! A bound is a JSON scalar whose meaning the column's type gives: whole numbers for integers, dates and timestamps (in
-//! the column's own unit), decimal text of the unscaled value for decimals, text for text, base64 for bytes. A missing
-//! bound is no bound. Bounds of text are cut at 64 bytes and may lie outside the values, never inside.
+//! the column's own unit), decimal text of the unscaled value for decimals, text for floats and for text, base64 for
+//! bytes. A missing bound is no bound. Bounds of text are cut at 64 bytes and may lie outside the values, never inside.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -127,9 +127,10 @@ fn exact(array: &ArrayRef, row: usize) -> Result<Option<Value>> {
     })
 }
 
-/// JSON has no infinities; -0 and 0 are one value to a comparison but not to Arrow's order, so neither is a bound.
+/// Infinities are no bounds; -0 and 0 are one value to a comparison but not to Arrow's order, so neither is one either.
+/// As text, because a number in JSON may come back as the float beside it.
 fn finite(value: f64) -> Option<Value> {
-    if value == 0.0 { None } else { serde_json::Number::from_f64(value).map(Value::Number) }
+    (value != 0.0 && value.is_finite()).then(|| format!("{value:e}").into())
 }
 
 fn text_prefix(text: &str) -> &str {
@@ -186,8 +187,8 @@ pub fn bounds_to_array(column_type: &ColumnType, bounds: &[Option<&Value>]) -> R
         }
         // A bound of a float32 came from one, so casting it back is exact.
         ColumnType::Float32 | ColumnType::Float64 => {
-            let wide: Float64Array =
-                bounds.iter().map(|bound| bound.and_then(Value::as_f64)).collect();
+            let float = |bound: &Option<&Value>| bound.and_then(Value::as_str)?.parse().ok();
+            let wide: Float64Array = bounds.iter().map(float).collect();
             cast(&wide, &data_type)?
         }
         ColumnType::Decimal(..) => {
@@ -249,6 +250,17 @@ mod tests {
         assert!(min < long.as_str() && long.as_str() < max && max.len() <= 64);
         let top: ArrayRef = Arc::new(StringArray::from(vec!["\u{10ffff}".repeat(99)]));
         assert_eq!(of_column(&top).unwrap().max, None);
+    }
+
+    #[test]
+    fn bounds_of_floats_come_back_to_the_last_bit() {
+        for value in [31.245_270_191_439_438, -5.0e-324, 1.797_693_134_862_315_7e308, 0.1, 1e23] {
+            let array: ArrayRef = Arc::new(Float64Array::from(vec![value]));
+            let text = serde_json::to_string(&of_column(&array).unwrap()).unwrap();
+            let stats: ColumnStats = serde_json::from_str(&text).unwrap();
+            let bounds = bounds_to_array(&ColumnType::Float64, &[stats.min.as_ref()]).unwrap();
+            assert_eq!(bounds.as_primitive::<Float64Type>().value(0).to_bits(), value.to_bits());
+        }
     }
 
     #[test]
