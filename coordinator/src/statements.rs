@@ -214,9 +214,13 @@ async fn create_table(
         table: name.table.clone(),
         columns,
         options: table.options,
-        if_not_exists: table.if_not_exists,
+        // Only the table that this statement made is filled, and dropped if that fails.
+        if_not_exists: table.if_not_exists && query.is_none(),
     };
-    connector.create_table(request).await?;
+    match connector.create_table(request).await {
+        Err(error) if table.if_not_exists && error.code == "TABLE_ALREADY_EXISTS" => return Ok(0),
+        made => made?,
+    }
     let Some(query) = query else { return Ok(0) };
     match fill_table(context, &name, query).await {
         Ok(rows) => Ok(rows),

@@ -81,8 +81,19 @@ impl Batch {
     /// # Errors
     /// User if the rows do not fit the table, Resources if the batch gets too large.
     pub fn insert(&mut self, def: &Arc<TableDef>, rows: RecordBatch) -> Result<()> {
-        fit(def, &def.file_schema(), &rows)?;
-        let bytes = self.bytes + rows.get_array_memory_size() as u64;
+        self.insert_all(def, vec![rows])
+    }
+
+    /// Adds all of these rows to a table, or none of them.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    pub fn insert_all(&mut self, def: &Arc<TableDef>, rows: Vec<RecordBatch>) -> Result<()> {
+        let mut bytes = self.bytes;
+        for rows in &rows {
+            fit(def, &def.file_schema(), rows)?;
+            bytes += rows.get_array_memory_size() as u64;
+        }
         if bytes > BATCH_BYTES_MAX {
             return Err(Error::TooLarge {
                 what: "update batch in bytes".to_owned(),
@@ -95,7 +106,7 @@ impl Batch {
             .tables
             .entry(def.id)
             .or_insert_with(|| Staged { def: Arc::clone(def), batches: Vec::new() });
-        staged.batches.push(rows);
+        staged.batches.extend(rows);
         Ok(())
     }
 

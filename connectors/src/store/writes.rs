@@ -100,8 +100,8 @@ impl DataSink for InsertSink {
         context: &Arc<TaskContext>,
     ) -> DataFusionResult<u64> {
         let mut batch = self.shared.database().await?.batch_of(self.transaction);
-        let mut held = reserve(&context.runtime_env());
-        let n_rows = collect(&self.shared, &mut batch, &self.def, rows, &mut held).await?;
+        let held = reserve(&context.runtime_env());
+        let n_rows = collect(&self.shared, &mut batch, &self.def, rows, &held).await?;
         self.shared.named(batch.commit().await)?;
         Ok(n_rows)
     }
@@ -111,21 +111,24 @@ fn reserve(runtime: &Arc<RuntimeEnv>) -> MemoryReservation {
     MemoryConsumer::new("rows for a store").register(&runtime.memory_pool)
 }
 
-/// Adds all rows of a stream to a batch; returns how many.
+/// Adds all rows of a stream to a batch, or none if it fails or is given up; returns how many.
 async fn collect(
     shared: &Shared,
     batch: &mut OpenBatch,
     def: &Arc<TableDef>,
     mut rows: SendableRecordBatchStream,
-    held: &mut MemoryReservation,
+    held: &MemoryReservation,
 ) -> Result<u64> {
-    let mut n_rows = 0;
+    let (mut collected, mut n_rows) = (Vec::new(), 0);
+    let own = held.new_empty();
     while let Some(incoming) = rows.next().await {
         let incoming = by_position(def, &incoming?)?;
         n_rows += incoming.num_rows() as u64;
-        held.try_grow(incoming.get_array_memory_size() * COPIES)?;
-        shared.named(batch.insert(def, incoming))?;
+        own.try_grow(incoming.get_array_memory_size() * COPIES)?;
+        collected.push(incoming);
     }
+    shared.named(batch.insert_all(def, collected))?;
+    held.grow(own.free());
     Ok(n_rows)
 }
 

@@ -119,6 +119,14 @@ impl QueryContext<'_> {
         versions: &TableVersions,
     ) -> Result<RecordBatch> {
         let Planned { plan, state } = self.plan(statement, versions).await?;
+        if let (ExplainMode::Analyze, LogicalPlan::Dml(insert)) = (mode, &plan) {
+            refuse_other_than_inserts(insert)?;
+            if self.session.batch.lock().await.is_some() {
+                return Err(Error::not_supported(
+                    "EXPLAIN ANALYZE of an INSERT while an update batch is open",
+                ));
+            }
+        }
         let optimized = state.optimize(&plan)?;
         let steps = match mode {
             ExplainMode::Verbose => explain::steps(&plan, &state)?,
