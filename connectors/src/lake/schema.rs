@@ -78,6 +78,9 @@ impl Schemas {
         let reads: Vec<_> = files.iter().map(read).collect();
         let schemas: Vec<SchemaRef> =
             futures::stream::iter(reads).buffered(FILES_AT_ONCE).try_collect().await?;
+        if format == Format::Csv {
+            refuse_other_headers(&schemas, files, table)?;
+        }
         merge(&schemas, table)
     }
 
@@ -103,6 +106,22 @@ impl Schemas {
         kept.insert(identity, Arc::clone(&schema));
         Ok(schema)
     }
+}
+
+/// Values of CSV are read by their place, so that files with the same columns in another order would swap them.
+fn refuse_other_headers(schemas: &[SchemaRef], files: &[LakeFile], table: &str) -> Result<()> {
+    let Some((first, others)) = schemas.split_first() else { return Ok(()) };
+    let names = |schema: &SchemaRef| -> Vec<String> {
+        schema.fields().iter().map(|field| field.name().clone()).collect()
+    };
+    let expected = names(first);
+    let Some(at) = others.iter().position(|other| names(other) != expected) else { return Ok(()) };
+    let path = files.get(at + 1).map(|file| file.meta.location.to_string()).unwrap_or_default();
+    let message = format!(
+        "file \"{path}\" of table \"{table}\" has other columns, or another order of them, than its first file"
+    );
+    Err(Error::source("SCHEMA_CONFLICT", message)
+        .with_hint("Write the CSV files of a table with one header, or make tables of their own."))
 }
 
 /// A column that some files lack is NULL there. A column of two types has none.

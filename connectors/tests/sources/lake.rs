@@ -359,6 +359,19 @@ async fn wrong_properties_are_named_and_a_missing_place_is_an_error() {
 }
 
 #[tokio::test]
+async fn csv_files_of_a_table_have_one_header() {
+    let lake = Lake::with(&[]);
+    lake.text("s/t/1.csv", "a,b\n1,2\n");
+    lake.text("s/t/2.csv", "a,b\n3,4\n");
+    lake.text("s/swapped/1.csv", "a,b\n1,2\n");
+    lake.text("s/swapped/2.csv", "b,a\n20,10\n");
+    assert_eq!(lake.rows("SELECT sum(a), sum(b) FROM lake.s.t").await, ["4|6"]);
+    let error = lake.catalogs.error("SELECT * FROM lake.s.swapped").await;
+    assert_eq!(error.code, "SCHEMA_CONFLICT");
+    assert!(error.message.contains("s/swapped/2.csv"), "{error}");
+}
+
+#[tokio::test]
 async fn csv_options_hold() {
     let lake = Lake::with(&[("csv.delimiter", ";"), ("csv.header", "false")]);
     lake.text("s/t/a.csv", "1;x,y\n2;z\n");
