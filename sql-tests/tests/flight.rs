@@ -18,6 +18,7 @@ use meshwork::node::{CoordinatorNode, NodeArgs, StandaloneArgs, start_standalone
 use meshwork_engine::environment;
 use prost::Message;
 use tonic::Code;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
 /// A running node with the catalogs `tpch` and `files`, and its scratch folder.
@@ -129,7 +130,7 @@ async fn a_text_is_taken_for_a_ticket() -> Result<()> {
     };
     let rows = client.do_get(ticket("SELECT 7 AS seven")).await?;
     assert_eq!(
-        rows.headers().get("x-meshwork-kind").map(|kind| kind.as_bytes()),
+        rows.headers().get("x-meshwork-kind").map(MetadataValue::as_bytes),
         Some(&b"rows"[..])
     );
     let batches: Vec<RecordBatch> = rows.try_collect().await?;
@@ -137,7 +138,7 @@ async fn a_text_is_taken_for_a_ticket() -> Result<()> {
 
     let changed = client.do_get(ticket("USE tpch.tiny")).await?;
     assert_eq!(
-        changed.headers().get("x-meshwork-kind").map(|kind| kind.as_bytes()),
+        changed.headers().get("x-meshwork-kind").map(MetadataValue::as_bytes),
         Some(&b"update"[..])
     );
     let _counts: Vec<RecordBatch> = changed.try_collect().await?;

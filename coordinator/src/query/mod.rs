@@ -184,7 +184,7 @@ impl Coordinator {
     pub async fn prepare(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
         let (coordinator, session) = (Arc::clone(self), Arc::clone(session));
         let sql = sql.to_owned();
-        computed(async move { coordinator.prepare_here(&session, &sql).await }).await
+        computed(async move { coordinator.prepare_here(&session, &sql).await }.boxed()).await
     }
 
     async fn prepare_here(self: &Arc<Self>, session: &Arc<Session>, sql: &str) -> Result<Prepared> {
@@ -226,9 +226,11 @@ impl Coordinator {
     ) -> Result<Running> {
         let (coordinator, session) = (Arc::clone(self), Arc::clone(session));
         let sql = sql.to_owned();
-        let executed =
-            async move { coordinator.execute_here(&session, &sql, parameters, plan).await };
-        computed(executed).await
+        // Boxed: the futures of planning are large, and doors hold many.
+        let executed = async move {
+            Box::pin(coordinator.execute_here(&session, &sql, parameters, plan)).await
+        };
+        computed(executed.boxed()).await
     }
 
     async fn execute_here(
@@ -244,7 +246,7 @@ impl Coordinator {
         };
         let record = self.history.begin(query_id, session.user(), sql);
         let guard = EndGuard::new(Arc::clone(&self.history), Arc::clone(&record));
-        let start = self.start(session, sql, parameters, plan, &record);
+        let start = Box::pin(self.start(session, sql, parameters, plan, &record));
         let started = record.cancel.run_until_cancelled(start);
         match started.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
             Ok(Started { answer, snapshot, scope, admitted }) => {
@@ -432,9 +434,7 @@ impl Coordinator {
 }
 
 /// Runs what plans where queries compute: folding constants can take long, and connections must not wait for it.
-async fn computed<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
+async fn computed<T: Send + 'static>(work: BoxFuture<'static, Result<T>>) -> Result<T> {
     let done = environment::spawn_on(&environment::cpu_runtime(), "plan", work).await?;
     done.map_err(|error| Error { message: shown_text(&error.message), ..error })
 }
