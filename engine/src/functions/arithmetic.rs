@@ -8,9 +8,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Datum};
 use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
 use datafusion::arrow::datatypes::{
-    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DECIMAL128_MAX_PRECISION,
-    DECIMAL256_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type,
-    Decimal256Type, Field, FieldRef,
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Field, FieldRef,
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
@@ -155,17 +153,6 @@ impl Operation {
             _ => Ok(types.swap_remove(0)),
         }
     }
-}
-
-/// Whether a decimal type has all digits that its bits can hold, so that a result may have lost one.
-pub(super) fn is_full(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Decimal32(DECIMAL32_MAX_PRECISION, _)
-            | DataType::Decimal64(DECIMAL64_MAX_PRECISION, _)
-            | DataType::Decimal128(DECIMAL128_MAX_PRECISION, _)
-            | DataType::Decimal256(DECIMAL256_MAX_PRECISION, _)
-    )
 }
 
 /// Fails if a value has more digits than its type.

@@ -1,4 +1,4 @@
-//! Puts the checked functions in place of operators on integers and on full decimals, and takes them out again for readers.
+//! Puts the checked functions in place of operators on integers and on long decimals, and takes them out again for readers.
 //!
 //! The rule runs after type coercion, on every plan of a query, so that it sees final types: parameters
 //! are bound, views are inlined. It must keep the schema of every node.
@@ -10,13 +10,13 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::arithmetic::{Operation, checked, is_full, plain_operator};
+use super::arithmetic::{Operation, checked, plain_operator};
 
-/// Rewrites `+ - *` and unary minus over integers, and over decimals that fill their type, into functions that fail on
-/// overflow.
+/// Rewrites `+ - *` and unary minus over integers, and over decimals that may outgrow their type, into functions that
+/// fail on overflow.
 #[derive(Debug)]
 pub(super) struct CheckOverflow;
 
@@ -92,7 +92,7 @@ fn check_expr(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
                 (Some(left), Some(right)) => left == right,
                 _ => false,
             };
-            if are_integers || is_full_decimal(&binary, schema) {
+            if are_integers || may_lose_digits(&binary, schema) {
                 return Transformed::yes(checked(operation, vec![*binary.left, *binary.right]));
             }
             Transformed::no(Expr::BinaryExpr(binary))
@@ -104,13 +104,35 @@ fn check_expr(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// Whether the result is a decimal of so many digits that it may not have room for one more. Where the type has
-/// room the planner has made some.
-fn is_full_decimal(binary: &BinaryExpr, schema: &DFSchema) -> bool {
+/// Whether the result is a decimal that may need more digits than its type has. Where a type has room the planner
+/// has made enough.
+fn may_lose_digits(binary: &BinaryExpr, schema: &DFSchema) -> bool {
     let types = (binary.left.get_type(schema), binary.right.get_type(schema));
     let (Ok(left), Ok(right)) = types else { return false };
     let result = BinaryTypeCoercer::new(&left, &binary.op, &right).get_result_type();
-    left.is_decimal() && right.is_decimal() && result.is_ok_and(|result| is_full(&result))
+    let (Some((left, left_behind)), Some((right, right_behind)), Some((digits, _))) =
+        (digits(&left), digits(&right), result.ok().as_ref().and_then(digits))
+    else {
+        return false;
+    };
+    let needed = match binary.op {
+        Operator::Multiply => left + right,
+        // One more than the longer operand before the point, and all behind it.
+        _ => (left - left_behind).max(right - right_behind) + left_behind.max(right_behind) + 1,
+    };
+    needed > digits
+}
+
+/// Returns the digits of a decimal type, and how many of them are behind the point.
+fn digits(data_type: &DataType) -> Option<(i16, i16)> {
+    match data_type {
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale) => Some(((*precision).into(), (*scale).into())),
+        // No other type counts digits.
+        _ => None,
+    }
 }
 
 /// Returns the operand's type if it is an integer. One that is not known yet (a parameter without a value) is
