@@ -56,6 +56,15 @@ pub(crate) async fn count_rows(mut rows: SendableRecordBatchStream) -> Result<u6
     Ok(count)
 }
 
+/// Runs an insert to its end and returns how many rows it wrote.
+pub(crate) async fn changed(mut insert: SendableRecordBatchStream) -> Result<u64> {
+    let mut count = 0;
+    while let Some(batch) = insert.next().await {
+        count += count_in(&batch?);
+    }
+    Ok(count)
+}
+
 /// What a query holds until its last row was fetched.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -142,18 +151,18 @@ impl RecordBatchStream for Delivery {
 
 /// Returns the count that an insert's plan gives, under the name `rows`.
 pub(crate) fn as_count(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
-    let renamed = |batch: DataFusionResult<RecordBatch>| {
-        let count = batch?
-            .column(0)
-            .as_primitive_opt::<UInt64Type>()
-            .map_or(0, |counts| counts.iter().flatten().sum());
-        Ok(count_batch(count)?)
-    };
+    let renamed = |batch: DataFusionResult<RecordBatch>| Ok(count_batch(count_in(&batch?))?);
     let schema = count_schema();
     let rows = rows
         .map(renamed)
         .filter(|batch| future::ready(!matches!(batch, Ok(batch) if batch.num_rows() == 0)));
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// Returns the count that a batch of an insert's plan holds.
+fn count_in(batch: &RecordBatch) -> u64 {
+    let counts = batch.column(0).as_primitive_opt::<UInt64Type>();
+    counts.map_or(0, |counts| counts.iter().flatten().sum())
 }
 
 /// Returns the answer of a statement that changed so many rows.

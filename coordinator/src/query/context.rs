@@ -2,13 +2,16 @@
 //! rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::config::SessionConfig;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
 use datafusion::sql::parser::Statement as DataFusionStatement;
+use futures::future;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 
@@ -100,11 +103,11 @@ impl QueryContext<'_> {
         let plan = with_parameters(plan, parameters)?;
         let kind = match &plan {
             LogicalPlan::Dml(insert) => {
+                refuse_other_than_inserts(insert)?;
                 if self.session.batch.lock().await.is_some() {
                     let changed = statements::insert_into_batch(self, insert, &state).await;
                     return changed.map(Answer::Changed);
                 }
-                refuse_other_than_inserts(insert)?;
                 StatementKind::Update
             }
             _ => StatementKind::Rows,
@@ -132,16 +135,29 @@ impl QueryContext<'_> {
             ExplainMode::Verbose => explain::steps(&plan, &state)?,
             _ => Vec::new(),
         };
-        let planned = Arc::new(Planned { plan, state });
-        let made = self.coordinator.fragment(&planned, &self.snapshot, &self.scope).await?;
+        let made = self.fragment(Planned { plan, state }).await?;
         if mode == ExplainMode::Analyze {
             let plan = Arc::clone(made.plan());
-            let never_again = |retry: Retry| async { Err(retry.cause) };
-            let rows = schedule::run(made, RunOptions::default(), never_again);
-            let rows = results::count_rows(rows).await?;
+            let rows = results::count_rows(self.run_once(made)).await?;
             return explain::analyzed(plan, rows).await;
         }
         explain::explained(mode, steps, &optimized, made.plan())
+    }
+
+    /// Runs a query that is a part of this statement and returns its rows.
+    pub(crate) async fn rows(&self, query: Planned) -> Result<SendableRecordBatchStream> {
+        Ok(self.run_once(self.fragment(query).await?))
+    }
+
+    async fn fragment(&self, planned: Planned) -> Result<schedule::Planned> {
+        self.coordinator.fragment(&Arc::new(planned), &self.snapshot, &self.scope).await
+    }
+
+    /// Never runs it again: who reads the rows here cannot take back what it did with them.
+    fn run_once(&self, made: schedule::Planned) -> SendableRecordBatchStream {
+        let deadline = Some(Duration::from_secs(self.snapshot.query_timeout_s()));
+        let options = RunOptions { deadline, cluster: None };
+        schedule::run(made, options, |retry: Retry| future::ready(Err(retry.cause)))
     }
 }
 

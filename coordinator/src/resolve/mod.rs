@@ -307,7 +307,8 @@ fn planner_name(parts: &[String], session: &Snapshot) -> TableName {
     TableName { catalog: next(), schema: next(), table: next() }
 }
 
-fn reference_parts(reference: &TableReference) -> Vec<String> {
+/// Returns the parts of a name that the planner read.
+pub(crate) fn reference_parts(reference: &TableReference) -> Vec<String> {
     let parts = [reference.catalog(), reference.schema(), Some(reference.table())];
     parts.into_iter().flatten().map(str::to_owned).collect()
 }

@@ -1,0 +1,76 @@
+//! What is not a query: each statement by what it is about.
+
+mod batches;
+mod catalogs;
+mod session;
+mod show;
+mod tables;
+mod views;
+
+use datafusion::sql::sqlparser::ast::ObjectName;
+use meshwork_engine::{Error, Result};
+
+use crate::parse::{Statement, TableVersions, parts_of};
+use crate::query::QueryContext;
+
+pub(crate) use batches::insert_into_batch;
+pub(crate) use show::show;
+
+/// Carries out a statement that changes something; returns the number of rows it changed.
+pub(crate) async fn change(
+    context: &QueryContext<'_>,
+    statement: Statement,
+    versions: &TableVersions,
+) -> Result<u64> {
+    match statement {
+        Statement::Use { catalog, schema } => session::use_names(context, catalog, schema).await,
+        Statement::SetSession { name, value } => context.session.set(&name, &value).map(|()| 0),
+        Statement::ResetSession { name } => context.session.reset(&name).map(|()| 0),
+        Statement::CreateCatalog { name, kind, properties, if_not_exists } => {
+            catalogs::create_catalog(context, name, kind, properties, if_not_exists).await
+        }
+        Statement::DropCatalog { name, if_exists } => {
+            catalogs::drop_catalog(context, &name, if_exists).await
+        }
+        Statement::CreateSchema { name, if_not_exists } => {
+            let (catalog, schema) = schema_of(context, Some(&name))?;
+            let connector = context.coordinator.resolver.connector(&catalog)?;
+            connector.create_schema(&schema, if_not_exists).await.map(|()| 0)
+        }
+        Statement::CreateTable(table) => tables::create_table(context, *table, versions).await,
+        Statement::DropTable { name, if_exists } => {
+            tables::drop_table(context, &name, if_exists).await
+        }
+        Statement::CreateView { name, or_replace, sql } => {
+            views::create_view(context, &name, or_replace, sql).await
+        }
+        Statement::DropView { name, if_exists } => {
+            views::drop_view(context, &name, if_exists).await
+        }
+        Statement::BeginBatch => batches::begin_batch(context).await,
+        Statement::CommitBatch => batches::commit_batch(context).await,
+        Statement::RollbackBatch => batches::rollback_batch(context).await,
+        Statement::Plan(_) | Statement::Show(_) | Statement::Explain { .. } => {
+            Err(Error::internal("a query came where a change was expected"))
+        }
+    }
+}
+
+/// Returns catalog and schema of a name with one or two parts, or the session's.
+fn schema_of(context: &QueryContext<'_>, name: Option<&ObjectName>) -> Result<(String, String)> {
+    let parts = name.map(parts_of).unwrap_or_default();
+    let catalog = || context.snapshot.catalog.clone();
+    let schema = || context.snapshot.schema.clone();
+    let missing = || no_default("schema", "USE catalog.schema");
+    match parts.as_slice() {
+        [] => Ok((catalog().ok_or_else(missing)?, schema().ok_or_else(missing)?)),
+        [schema] => Ok((catalog().ok_or_else(missing)?, schema.clone())),
+        [catalog, schema] => Ok((catalog.clone(), schema.clone())),
+        _ => Err(Error::user("INVALID_NAME", "a schema's name has one or two parts")),
+    }
+}
+
+fn no_default(what: &str, instead: &str) -> Error {
+    Error::user("NAME_NOT_QUALIFIED", format!("the session has no {what}"))
+        .with_hint(format!("Write {instead}."))
+}
