@@ -1,14 +1,17 @@
 //! The object store of one catalog, with the catalog's name in front of every path.
 //!
-//! DataFusion caches footers and statistics of files by path alone, for all stores of a node. Two catalogs
-//! may well hold `sales/orders/1.parquet` of one size and one time, so a path must say whose it is.
+//! DataFusion caches footers and statistics of files by path, size and time, for all stores of a node. Two catalogs
+//! may well hold `sales/orders/1.parquet` of one size and one time, so a path must say whose it is. And a file may be
+//! replaced by one of its size and its time, which some stores tell to the second only, so the time says the `e_tag` too.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Timelike, Utc};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -16,6 +19,8 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Maps `<catalog>/rest` to `<prefix>/rest` of the store below.
 #[derive(Debug, Clone)]
@@ -47,8 +52,18 @@ impl Paths {
     }
 
     fn meta_to_seen(&self, meta: ObjectMeta) -> ObjectMeta {
-        ObjectMeta { location: self.to_seen(&meta.location), ..meta }
+        let (location, last_modified) = (self.to_seen(&meta.location), time_to_seen(&meta));
+        ObjectMeta { location, last_modified, ..meta }
     }
+}
+
+/// Returns the time to the second, and behind that what tells apart files of that time.
+fn time_to_seen(meta: &ObjectMeta) -> DateTime<Utc> {
+    let Some(e_tag) = &meta.e_tag else { return meta.last_modified };
+    let mut hasher = DefaultHasher::new();
+    (e_tag, meta.last_modified.nanosecond()).hash(&mut hasher);
+    let told = u32::try_from(hasher.finish() % NANOS_PER_SECOND).unwrap_or_default();
+    meta.last_modified.with_nanosecond(told).unwrap_or(meta.last_modified)
 }
 
 /// A path outside `from` is below `to` as it stands: nothing leads out of the folder.

@@ -24,23 +24,17 @@ const FILES_AT_ONCE: usize = 32;
 /// Files whose columns are remembered; beyond that the memory starts afresh.
 const SCHEMAS_KEPT_MAX: usize = 100_000;
 
-/// What a file is known by; a file that changes is another one.
+/// What a file is known by; a file that changes is another one. The time is the one that a catalog's store shows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     path: Path,
     size: u64,
     modified: DateTime<Utc>,
-    e_tag: Option<String>,
 }
 
 impl Identity {
     fn of(meta: &ObjectMeta) -> Self {
-        Self {
-            path: meta.location.clone(),
-            size: meta.size,
-            modified: meta.last_modified,
-            e_tag: meta.e_tag.clone(),
-        }
+        Self { path: meta.location.clone(), size: meta.size, modified: meta.last_modified }
     }
 }
 

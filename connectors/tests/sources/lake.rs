@@ -240,6 +240,21 @@ async fn two_catalogs_with_the_same_paths_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_replaced_is_read_anew_whatever_its_time() {
+    let lake = Lake::new();
+    lake.parquet("s/t/a.parquet", &[1, 2]);
+    assert_eq!(lake.rows("SELECT id FROM lake.s.t WHERE id < 5 ORDER BY id").await, ["1", "2"]);
+    lake.parquet("new.parquet", &[8, 9]);
+    let (old, new) = (lake.path("s/t/a.parquet"), lake.path("new.parquet"));
+    let (before, after) = (fs::metadata(&old).unwrap(), fs::metadata(&new).unwrap());
+    assert_eq!(before.len(), after.len());
+    let file = fs::File::options().append(true).open(&new).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    fs::rename(new, old).unwrap();
+    assert_eq!(lake.rows("SELECT id FROM lake.s.t WHERE id > 5 ORDER BY id").await, ["8", "9"]);
+}
+
+#[tokio::test]
 async fn rows_are_written_and_read_back() {
     let lake = Lake::new();
     let connector = lake.catalogs.connector("lake");
