@@ -13,8 +13,8 @@ use super::listing::get;
 use super::snapshot::Snapshot;
 use super::wire::Wire;
 
-/// Columns with their domains resolved to base types. NOT NULL of a parent binds no child. A table without columns still answers one row, so
-/// that it differs from a table that does not exist.
+/// Columns with their domains resolved to base types. NOT NULL of a parent binds no child. A table without columns still
+/// answers one row, so that it differs from a table that does not exist.
 const COLUMNS: &str = "WITH RECURSIVE relation AS ( \
        SELECT c.oid, c.relkind::text AS kind, c.relhassubclass AS has_children FROM pg_catalog.pg_class c \
        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

@@ -1,5 +1,5 @@
 //! The part of JSONPath that manifests may use: `$`, `.name`, `['name']` and `[*]`.
-
+//!
 //! Documents are texts, not trees: what is found is what the source wrote, to the last digit.
 
 use std::collections::BTreeMap;

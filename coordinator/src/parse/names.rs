@@ -215,8 +215,9 @@ fn shows(star: Option<&str>, expr: &Expr) -> bool {
     match (star, expr) {
         (None, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => true,
         (Some(table), Expr::CompoundIdentifier(names)) => {
-            let owner = names.iter().rev().skip(1).rev().map(ToString::to_string);
-            owner.collect::<Vec<_>>().join(".") == table
+            names.split_last().is_some_and(|(_, owner)| {
+                owner.iter().map(ToString::to_string).collect::<Vec<_>>().join(".") == table
+            })
         }
         _ => false,
     }

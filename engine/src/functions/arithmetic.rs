@@ -157,11 +157,7 @@ impl Operation {
 
 /// Fails if a value has more digits than its type.
 fn check_digits(result: &ColumnarValue) -> Result<(), ArrowError> {
-    let ColumnarValue::Array(array) = result else {
-        let ColumnarValue::Scalar(scalar) = result else { return Ok(()) };
-        let array = scalar.to_array().map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
-        return check_digits(&ColumnarValue::Array(array));
-    };
+    let array = result.to_array(1).map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
     let digits = match array.data_type() {
         DataType::Decimal32(digits, _) => {
             array.as_primitive::<Decimal32Type>().validate_decimal_precision(*digits)

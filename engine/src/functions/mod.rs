@@ -2,8 +2,9 @@
 //! compared as doubles.
 //!
 //! DataFusion computes integer `+ - *`, unary minus and `sum` modulo two to the width of the type, and gives decimals of
-//! more digits than their type has. Here they are errors with the code `NUMERIC_OVERFLOW`. Coordinator and workers must [`register`] the same functions,
-//! because plans name them. Nothing here may change a result that fits its type, nor a column's name.
+//! more digits than their type has. Here they are errors with the code `NUMERIC_OVERFLOW`. Coordinator and workers must
+//! [`register`] the same functions, because plans name them. Nothing here may change a result that fits its type, nor a
+//! column's name.
 //!
 //! ```text
 //! a + 1            type_coercion          CAST(a AS Int64) + 1
