@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use meshwork::demo::{self, DemoArgs};
+use meshwork::memory::{self, Allocator};
 use meshwork::node::{self, CoordinatorArgs, StandaloneArgs, WorkerArgs};
 use meshwork::shell::{self, SqlArgs};
-use mimalloc::MiMalloc;
 
 /// Plans and batches are many small pieces of memory; see docs/decisions/0011.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Meshwork: one SQL endpoint over all your data products.
 #[derive(Debug, Parser)]
@@ -35,6 +35,7 @@ enum What {
 }
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let command = Command::parse();
     meshwork_engine::telemetry::start_logging();
     let ended = match command.what {

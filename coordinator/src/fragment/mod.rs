@@ -44,7 +44,7 @@ pub(crate) use few_rows::are_few;
 pub use stages::{Stage, analyzed, extent, leaves, stages};
 pub use verify::verify;
 
-/// Bytes of files that make one partition of a scan: what is smaller stays on one worker.
+/// Bytes read of files that make one partition of a scan: what is smaller stays on one worker.
 const FILE_BYTES_PER_PARTITION: usize = 16 << 20;
 /// The side of a join that is at most this large is sent to all tasks whole: that costs less than dealing both
 /// sides out by their keys, and the larger side stays where it is read. One thread of each task builds the table.

@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use datafusion::catalog::memory::DataSourceExec;
 use datafusion::common::Result;
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
+use datafusion::execution::config::SessionConfig;
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion_distributed::{
-    BroadcastExec, DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedGetterExt,
-    DistributedLeafExec, NetworkBoundaryExt, RouteTasksEvent, RouteTasksEventResponse,
-    ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse,
+    BroadcastExec, DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedConfig,
+    DistributedGetterExt, DistributedLeafExec, NetworkBoundaryExt, RouteTasksEvent,
+    RouteTasksEventResponse, ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse,
 };
 use meshwork_engine::connector::Split;
 use meshwork_engine::remote::RemoteScanExec;
@@ -23,8 +26,8 @@ use url::Url;
 
 use super::spread::{Spread, spread_of};
 
-/// How many tasks a node can have: as many as splits for a scan of a row source, one for whatever needs all
-/// rows together; the runtime's own answer otherwise.
+/// How many tasks a node can have: as many as splits for a scan of a row source, by its bytes for a scan of files, one
+/// for whatever needs all rows together; the runtime's own answer otherwise.
 pub(super) fn task_count(
     event: DesiredTaskCountEvent<'_>,
 ) -> Option<Result<DesiredTaskCountEventResponse>> {
@@ -34,9 +37,11 @@ pub(super) fn task_count(
         if node.fetch().is_some() && node.output_partitioning().partition_count() == 1 {
             return alone;
         }
-        let scan = node.downcast_ref::<RemoteScanExec>()?;
-        let n_splits = scan.splits().count().max(1);
-        return Some(Ok(DesiredTaskCountEventResponse::desired(n_splits)));
+        let n_tasks = match node.downcast_ref::<RemoteScanExec>() {
+            Some(scan) => scan.splits().count(),
+            None => n_tasks_for_bytes(bytes_of_files(node)?, event.session_config).ok()?,
+        };
+        return Some(Ok(DesiredTaskCountEventResponse::desired(n_tasks.max(1))));
     }
     if is_exchange(node.as_ref()) {
         return None;
@@ -46,6 +51,29 @@ pub(super) fn task_count(
         Ok(_) => None,
         Err(_needs_one_task) => alone,
     }
+}
+
+/// Returns the bytes that a scan of files reads: of the columns that are asked for where their sizes are known, as wide
+/// files may hold little of a query.
+fn bytes_of_files(node: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let source = node.downcast_ref::<DataSourceExec>()?;
+    let scan = source.data_source().downcast_ref::<FileScanConfig>()?;
+    let files = scan.file_groups.iter().flat_map(FileGroup::iter);
+    let whole: u64 = files.map(PartitionedFile::effective_size).sum();
+    let whole = usize::try_from(whole).unwrap_or(usize::MAX);
+    let statistics =
+        StatisticsContext::default().compute(node.as_ref(), &StatisticsArgs::default()).ok();
+    let columns = statistics.and_then(|statistics| {
+        let sizes = statistics.column_statistics.iter().map(|c| c.byte_size.get_value().copied());
+        sizes.sum::<Option<usize>>()
+    });
+    Some(columns.map_or(whole, |columns| columns.min(whole)))
+}
+
+fn n_tasks_for_bytes(bytes: usize, config: &SessionConfig) -> Result<usize> {
+    let per_partition = DistributedConfig::from_session_config(config)?;
+    let n_partitions = bytes.div_ceil(per_partition.file_scan_config_bytes_per_partition.max(1));
+    Ok(n_partitions.div_ceil(config.target_partitions().max(1)))
 }
 
 /// How rows will lie once the runtime has put its exchanges in.

@@ -4,9 +4,11 @@
 use std::io::Write as _;
 
 use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use datafusion::common::DataFusionError;
+use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::prelude::{CsvReadOptions, SessionConfig, SessionContext};
+use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
 use datafusion_distributed::{
     DistributedLeafExec, ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse, WorkerChannel,
 };
@@ -60,6 +62,40 @@ async fn stages_are_described_from_the_coordinator_down() {
     assert!(stages[2].text.contains("NetworkShuffleExec: stage 1, tasks=2"), "{}", stages[2].text);
 }
 
+#[tokio::test]
+async fn narrow_columns_of_large_files_stay_on_one_worker() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("wide.parquet").to_str().expect("a readable path").to_owned();
+    write_wide(&path).await;
+    let ours = |builder| distribution(128 << 10).configure(builder, &QuerySettings::default());
+    for (column, is_large) in [("k", false), ("pad", true)] {
+        let context = context(2, |builder| ours(builder).expect("two workers"));
+        context.register_parquet("t", &*path, ParquetReadOptions::new()).await.expect("a table");
+        let sql = format!("SELECT {column}, count(*) FROM t GROUP BY {column}");
+        assert_eq!(is_distributed(&planned(&context, &sql).await), is_large, "{column}");
+    }
+}
+
+/// Writes 20,000 rows of 8 bytes, and of 64 that hardly compress.
+async fn write_wide(path: &str) {
+    let keys = 0..20_000_u64;
+    let step = |x: &u64| Some(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    let pad = |key: u64| -> String {
+        std::iter::successors(Some(key), step)
+            .skip(1)
+            .take(4)
+            .map(|x| format!("{x:016x}"))
+            .collect()
+    };
+    let columns: [(&str, ArrayRef); 2] = [
+        ("k", Arc::new(UInt64Array::from_iter_values(keys.clone()))),
+        ("pad", Arc::new(StringArray::from_iter_values(keys.map(pad)))),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).expect("two columns");
+    let rows = SessionContext::new().read_batch(rows).expect("a table");
+    rows.write_parquet(path, DataFrameWriteOptions::new(), None).await.expect("a file");
+}
+
 /// The runtime with nothing of ours.
 fn alone(builder: SessionStateBuilder) -> SessionStateBuilder {
     builder
@@ -71,11 +107,13 @@ fn alone(builder: SessionStateBuilder) -> SessionStateBuilder {
 }
 
 fn ours(builder: SessionStateBuilder) -> SessionStateBuilder {
+    distribution(1).configure(builder, &QuerySettings::default()).expect("two workers")
+}
+
+fn distribution(file_bytes_per_partition: usize) -> Distribution {
     let catalogs = CatalogRegistry::new(no_connector, Arc::new(RuntimeEnv::default()));
     Distribution::among(Arc::new(Two), Arc::new(Nowhere), Arc::new(catalogs))
-        .with_file_bytes_per_partition(1)
-        .configure(builder, &QuerySettings::default())
-        .expect("two workers")
+        .with_file_bytes_per_partition(file_bytes_per_partition)
 }
 
 async fn plan(
@@ -88,11 +126,22 @@ async fn plan(
     for row in 0..1000 {
         writeln!(file, "{},{row}", row % 7).expect("a row");
     }
-    let config = SessionConfig::new().with_target_partitions(n_partitions);
-    let builder = SessionStateBuilder::new().with_config(config).with_default_features();
-    let context = SessionContext::new_with_state(configure(builder).build());
+    let context = context(n_partitions, configure);
     let path = file.path().to_str().expect("a readable path");
     context.register_csv("t", path, CsvReadOptions::new()).await.expect("a table");
+    planned(&context, sql).await
+}
+
+fn context(
+    n_partitions: usize,
+    configure: impl Fn(SessionStateBuilder) -> SessionStateBuilder,
+) -> SessionContext {
+    let config = SessionConfig::new().with_target_partitions(n_partitions);
+    let builder = SessionStateBuilder::new().with_config(config).with_default_features();
+    SessionContext::new_with_state(configure(builder).build())
+}
+
+async fn planned(context: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
     let state = context.state();
     let logical = state.create_logical_plan(sql).await.expect("a statement");
     state.create_physical_plan(&logical).await.expect("a plan")

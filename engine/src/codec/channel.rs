@@ -47,6 +47,8 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes that all streams of a connection may have on their way: so many that a stream whose reader waits
 /// never takes the window away from the stream that it waits for.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
+/// The largest frame: of HTTP/2's usual 16 KiB a batch needs hundreds, each with its own system calls.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Connections that are kept; beyond it all are made anew, which only costs time.
 const CONNECTIONS_MAX: usize = 4096;
 
@@ -101,7 +103,8 @@ impl Channels {
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX);
         // The connection's own task must not wait behind plans that compute.
         let _on_io = environment::io_runtime().enter();
         let channel = endpoint.connect_lazy();

@@ -17,14 +17,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use meshwork::memory::{self, Allocator};
 use meshwork_engine::environment;
-use mimalloc::MiMalloc;
 
-/// The plain DataFusion of this process gets its memory from where Meshwork gets it.
+/// The plain DataFusion of this process gets its memory from where Meshwork gets it, and keeps it as long.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> Result<()> {
+    memory::keep_freed();
     let runtime = tokio::runtime::Runtime::new()?;
     // Clients have a thread of their own, as `meshwork sql` has.
     let clients =
