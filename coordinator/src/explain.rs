@@ -12,7 +12,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Filter, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
-use meshwork_engine::remote::{RemoteScanExec, RemoteTable};
+use meshwork_engine::remote::{Refusal, RemoteScanExec, RemoteTable};
 use meshwork_engine::{Error, Result, functions};
 
 use crate::fragment;
@@ -42,7 +42,7 @@ pub(crate) fn explained(
             logical(),
             distributed(),
             ("pushed", pushed(physical)),
-            ("not_pushed", not_pushed(&optimized)?),
+            ("not_pushed", not_pushed(&optimized, physical)?),
         ],
     };
     let plans = plans.into_iter().map(|(kind, text)| (kind.to_owned(), text));
@@ -102,9 +102,16 @@ fn pushed(physical: &Arc<dyn ExecutionPlan>) -> String {
     text
 }
 
-/// Returns, for each filter that stands right above a scan of a row source, why the source did not take it.
-fn not_pushed(plan: &LogicalPlan) -> Result<String> {
+/// Returns, for each piece of work that stands right above a scan of a row source, why the source did not take it.
+fn not_pushed(plan: &LogicalPlan, physical: &Arc<dyn ExecutionPlan>) -> Result<String> {
     let mut text = String::new();
+    let mut add = |table: &str, refusal: &Refusal| {
+        text.push_str(&format!("{table}: {}: {}\n", refusal.work, refusal.reason));
+    };
+    for leaf in fragment::leaves(physical) {
+        let Some(leaf) = leaf.downcast_ref::<RemoteScanExec>() else { continue };
+        leaf.refusals().iter().for_each(|refusal| add(&leaf.scan().display_name(), refusal));
+    }
     plan.apply(|node| {
         if let LogicalPlan::Filter(Filter { predicate, input, .. }) = node
             && let LogicalPlan::TableScan(TableScan { source, table_name, .. }) = input.as_ref()
@@ -112,7 +119,7 @@ fn not_pushed(plan: &LogicalPlan) -> Result<String> {
             && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<RemoteTable>()
         {
             for refusal in table.refusals(&split_conjunction(predicate)) {
-                text.push_str(&format!("{table_name}: {}: {}\n", refusal.filter, refusal.reason));
+                add(&table_name.to_string(), &refusal);
             }
         }
         Ok(TreeNodeRecursion::Continue)

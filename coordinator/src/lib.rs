@@ -11,6 +11,8 @@
 //! plan       statement → logical plan
 //! statements what is not a query: SHOW, CREATE, DROP, SET
 //! explain    a plan as text, with what was pushed into sources and what was not
+//! reduce     small sides first: what a source is to know is computed before the rest
+//! pushdown   work above scans moved into their sources
 //! fragment   logical → physical plan, cut at exchanges into stages
 //! schedule   admission, the driver, deadlines, retries
 //! cluster    which workers live
@@ -27,7 +29,9 @@ pub mod frontend;
 mod history;
 mod parse;
 mod plan;
+mod pushdown;
 mod query;
+mod reduce;
 mod resolve;
 mod results;
 pub mod schedule;

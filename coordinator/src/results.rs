@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::Result as DataFusionResult;
+use datafusion::common::{Result as DataFusionResult, ScalarValue};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, future};
@@ -54,6 +54,25 @@ pub(crate) async fn count_rows(mut rows: SendableRecordBatchStream) -> Result<u6
         count += batch?.num_rows() as u64;
     }
     Ok(count)
+}
+
+/// Returns the value of a subquery: NULL of no rows, `None` of several.
+pub(crate) async fn only_value(mut rows: SendableRecordBatchStream) -> Result<Option<ScalarValue>> {
+    let mut value = None;
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        if batch.num_rows() > 1 || value.is_some() {
+            return Ok(None);
+        }
+        value = Some(ScalarValue::try_from_array(batch.column(0), 0)?);
+    }
+    match value {
+        Some(value) => Ok(Some(value)),
+        None => Ok(Some(ScalarValue::try_from(rows.schema().field(0).data_type())?)),
+    }
 }
 
 /// Runs an insert to its end and returns how many rows it wrote.

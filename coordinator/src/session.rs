@@ -65,6 +65,12 @@ pub const SETTINGS: &[Setting] = &[
         check: |value| in_range(value, 1, 1_000_000),
     },
     Setting {
+        name: "dynamic_filter_wait_ms",
+        default: "10000",
+        description: "milliseconds that a scan of a row source waits for the keys of a join, 0 (not at all) to 600000",
+        check: |value| in_range(value, 0, 600_000),
+    },
+    Setting {
         name: "pushdown",
         default: "true",
         description: "whether filters and limits may be moved into sources",
@@ -213,6 +219,7 @@ impl Snapshot {
         user.clone_into(&mut settings.user);
         settings.catalogs_generation = generation;
         settings.pushdown = self.get("pushdown") == "true";
+        settings.dynamic_filter_wait_ms = self.number("dynamic_filter_wait_ms") as u64;
         settings.splits_max = self.number("splits_max");
         settings.batch_size = self.number("batch_size");
         settings

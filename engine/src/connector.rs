@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use crate::remote::{Predicate, RemoteScan};
+use crate::remote::{Aggregate, OrderKey, Predicate, Reason, RemoteScan};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
 use crate::{Error, Result};
@@ -191,6 +191,15 @@ pub enum Pushdown<'a> {
     Filter(&'a Predicate),
     /// Return at most that many rows, any of those that pass the filters.
     Limit(usize),
+    /// Return the first `rows` rows of each split in this order.
+    Top {
+        /// The order; what is equal in it may come in any order.
+        order: &'a [OrderKey],
+        /// How many.
+        rows: usize,
+    },
+    /// Return partial aggregates of each split instead of its rows.
+    Aggregate(&'a Aggregate),
 }
 
 /// What a source answers to an offer. The default of every source is to refuse.
@@ -201,7 +210,7 @@ pub enum Outcome {
     /// The source returns a superset; the engine checks again.
     Inexact,
     /// The source does not; the reason shows in EXPLAIN.
-    Refused(String),
+    Refused(Reason),
 }
 
 /// One part of a scan: read by one task over one connection. The parts of a scan cover it exactly once.
@@ -234,6 +243,11 @@ pub trait RowSource: fmt::Debug + Send + Sync + 'static {
         scope: &Arc<QueryScope>,
         settings: &QuerySettings,
     ) -> Result<(RemoteScan, Vec<Split>)>;
+
+    /// Returns the splits of a scan that agreed to more after it was cut: fewer, if that is faster now.
+    fn recut(&self, _scan: &RemoteScan, splits: Vec<Split>) -> Vec<Split> {
+        splits
+    }
 
     /// Reads one split: a stream of `scan.output_schema()`, in any order. Called on a worker, on the
     /// runtime for I/O. Dropping the stream ends the remote statement within two seconds.

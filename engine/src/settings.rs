@@ -18,6 +18,8 @@ extensions_options! {
         pub catalogs_generation: u64, default = 0
         /// Whether work may be moved into sources at all.
         pub pushdown: bool, default = true
+        /// How long a scan waits for the keys of the other side of a join, in milliseconds; 0 means not at all.
+        pub dynamic_filter_wait_ms: u64, default = 10_000
         /// The most splits that one scan of a row source is cut into; 1 means one connection.
         pub splits_max: usize, default = 8
         /// Rows in a batch that a scan emits.

@@ -27,6 +27,7 @@ use datafusion_distributed::{
 use futures::Stream;
 use meshwork_engine::Error;
 use meshwork_engine::named_files::with_named_files;
+use meshwork_engine::remote::waiting_for_joins;
 use meshwork_engine::stop::stoppable_join;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -39,7 +40,7 @@ pub(crate) fn make_stoppable(
     let Some(running) = event.session_config.get_extension::<Running>() else {
         return Ok(WorkerPlanRewriteEventResponse::new(event.plan));
     };
-    let plan = event.plan.transform_up(|node| {
+    let plan = waiting_for_joins(event.plan)?.transform_up(|node| {
         if let Some(join) = stoppable_join(node.as_ref(), running.stopped())? {
             return Ok(Transformed::yes(join));
         }

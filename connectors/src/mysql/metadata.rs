@@ -70,6 +70,7 @@ type ColumnRow = (
     Option<String>,
     String,
     bool,
+    Option<String>,
 );
 
 /// Returns the columns of a table, or `None` if there is none of exactly that name.
@@ -81,7 +82,7 @@ pub(super) async fn columns(
     let question = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, \
                     IS_NULLABLE, NUMERIC_PRECISION, NUMERIC_SCALE, CHARACTER_SET_NAME, COLUMN_KEY, \
                     EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? \
-                    AND TABLE_NAME = ? AND TABLE_TYPE LIKE '%VIEW') \
+                    AND TABLE_NAME = ? AND TABLE_TYPE LIKE '%VIEW'), COLLATION_NAME \
                     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
                     ORDER BY ORDINAL_POSITION";
     let doing = format!("describing table \"{schema}.{table}\"");
@@ -108,7 +109,8 @@ pub(super) async fn columns(
 }
 
 fn column(row: ColumnRow, n_keys: usize, zero_dates: ZeroDates) -> RemoteColumn {
-    let (_, _, name, base, full, nullable, precision, scale, charset, key, of_view) = row;
+    let (_, _, name, base, full, nullable, precision, scale, charset, key, of_view, collation) =
+        row;
     let base = base.to_lowercase();
     let declared = Declared { base: &base, full: &full, precision, scale };
     let data_type = engine_type(declared);
@@ -119,7 +121,13 @@ fn column(row: ColumnRow, n_keys: usize, zero_dates: ZeroDates) -> RemoteColumn 
         data_type,
         nullable: nullable != "NO" || zero_is_null,
         remote_type: full,
-        detail: json!(Detail { base, charset, primary_key: key == "PRI" && n_keys == 1, of_view }),
+        detail: json!(Detail {
+            base,
+            charset,
+            collation,
+            primary_key: key == "PRI" && n_keys == 1,
+            of_view
+        }),
     }
 }
 

@@ -140,7 +140,7 @@ impl MySqlSource {
 #[async_trait]
 impl RowSource for MySqlSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
-        negotiate::answer(&pushdown::MySql, scan, offer, &pushdown::rule)
+        negotiate::answer(&pushdown::MySql, scan, offer, &pushdown::MySql)
     }
 
     async fn splits(

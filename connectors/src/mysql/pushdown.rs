@@ -5,15 +5,20 @@
 //! that no calendar has compare there and are NULL here, so filters on dates are checked again.
 
 use arrow::datatypes::DataType;
-use meshwork_engine::Result;
 use meshwork_engine::connector::Outcome;
-use meshwork_engine::remote::{Literal, RemoteColumn};
+use meshwork_engine::remote::{
+    Literal, Measure, OrderKey, Reason, ReasonCode, RemoteColumn, Value,
+};
+use meshwork_engine::{Error, Result};
 
 use super::types::Detail;
-use crate::relational::{Dialect, Test, hexadecimal, standard_string};
+use crate::relational::{Agreement, Dialect, Rules, Test, hexadecimal, standard_string};
 
 /// Digits that MySQL reads in one decimal literal.
 const DECIMAL_DIGITS_MAX: usize = 65;
+
+/// Digits behind the point of the result of any arithmetic; MariaDB has a few more.
+const DECIMAL_SCALE_MAX: i8 = 30;
 
 /// What a `YEAR` is compared with as it is written; smaller numbers would be taken for two-digit years.
 const YEARS: std::ops::RangeInclusive<i64> = 1901..=2155;
@@ -41,19 +46,106 @@ impl Dialect for MySql {
             false => written,
         })
     }
+
+    /// Sums arrive as decimals of as many digits as they need; arithmetic of more is cut there silently.
+    fn measured(
+        &self,
+        measure: &Measure,
+        _columns: &[RemoteColumn],
+        computed: String,
+    ) -> Result<String> {
+        match measure.argument.as_ref().is_none_or(has_room) {
+            true => Ok(computed),
+            false => Err(Error::not_supported("arithmetic of so many digits at the source")),
+        }
+    }
+
+    /// NULLs are the least values there and nothing says otherwise, so they are a key of their own.
+    fn order_key(&self, column: &str, key: &OrderKey) -> String {
+        let direction = if key.descending { "DESC" } else { "ASC" };
+        match key.nulls_first == key.descending {
+            false => format!("{column} {direction}"),
+            true => {
+                let nulls = if key.nulls_first { "DESC" } else { "ASC" };
+                format!("{column} IS NULL {nulls}, {column} {direction}")
+            }
+        }
+    }
+}
+
+impl Rules for MySql {
+    fn test(&self, column: &RemoteColumn, test: Test<'_>) -> Outcome {
+        tested(column, test)
+    }
+
+    fn groups(&self, column: &RemoteColumn) -> Agreement {
+        number(column)
+    }
+
+    fn orders(&self, column: &RemoteColumn) -> Agreement {
+        number(column)
+    }
+
+    fn sums(&self, column: &RemoteColumn) -> Agreement {
+        match Detail::of(column).base.as_str() {
+            "year" => Err(own_rules(column)),
+            _ => number(column),
+        }
+    }
+}
+
+/// Whether every intermediate result of a value has as many digits there as here.
+fn has_room(value: &Value) -> bool {
+    match value {
+        Value::Column(_) | Value::Literal(_) => true,
+        Value::Arithmetic { left, right, data_type, operation: _ } => {
+            let fits = match data_type {
+                DataType::Decimal128(digits, scale) | DataType::Decimal256(digits, scale) => {
+                    usize::from(*digits) <= DECIMAL_DIGITS_MAX && *scale <= DECIMAL_SCALE_MAX
+                }
+                // Arithmetic is over decimals only.
+                _ => false,
+            };
+            fits && has_room(left) && has_room(right)
+        }
+    }
+}
+
+/// Whole numbers and decimals are the same on both sides; hardly anything else is.
+fn number(column: &RemoteColumn) -> Agreement {
+    let detail = Detail::of(column);
+    match detail.base.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" | "decimal"
+        | "numeric" | "year" => Ok(()),
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
+            Err(collated(column, &detail))
+        }
+        "float" | "double" | "real" => {
+            let message = "zeros and sums of floats differ there";
+            Err(Reason::new(ReasonCode::Float, message))
+        }
+        "date" | "datetime" | "timestamp" => {
+            let message = "dates that no calendar has are values there and NULL here";
+            Err(Reason::new(ReasonCode::Null, message))
+        }
+        _ => Err(own_rules(column)),
+    }
 }
 
 /// Answers one test of one column.
-pub(super) fn rule(column: &RemoteColumn, test: Test<'_>) -> Outcome {
+fn tested(column: &RemoteColumn, test: Test<'_>) -> Outcome {
     let dates = matches!(column.data_type, DataType::Date32 | DataType::Timestamp(..));
     if matches!(test, Test::Null) {
         // There, a zero date in a column that is NOT NULL passes IS NULL as well.
         return match dates {
-            true => refused("a zero date may or may not be NULL there"),
+            true => refused(ReasonCode::Null, "a zero date may or may not be NULL there"),
             false => Outcome::Exact,
         };
     }
     let detail = Detail::of(column);
+    if matches!(test, Test::StartsWith(_)) {
+        return Outcome::Refused(collated(column, &detail));
+    }
     match detail.base.as_str() {
         "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" => {
             exact_if(all(test, |value| matches!(value, Literal::Int(_) | Literal::UInt(_))))
@@ -62,31 +154,35 @@ pub(super) fn rule(column: &RemoteColumn, test: Test<'_>) -> Outcome {
         "year" => exact_if(all(test, is_year)),
         "double" | "real" => match test.is_range() && all(test, is_plain_float) {
             true => Outcome::Inexact,
-            false => refused("only ranges of doubles are compared alike"),
+            false => refused(ReasonCode::Float, "only ranges of doubles are compared alike"),
         },
-        "float" => refused("MySQL compares FLOAT after widening it"),
+        "float" => refused(ReasonCode::Float, "MySQL compares FLOAT after widening it"),
         "date" => inexact_if(all(test, |value| matches!(value, Literal::Date(_)))),
         "datetime" => inexact_if(all(test, |value| {
             matches!(value, Literal::Timestamp { instant: false, .. })
         })),
         "timestamp" => inexact_if(all(test, is_instant)),
-        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => text(&detail, test),
-        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
-            let bytes = all(test, |value| matches!(value, Literal::Bytes(_)));
-            inexact_if(bytes && test.is_equality())
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
+            text(column, &detail, test)
         }
-        "enum" | "set" => refused("MySQL compares it sometimes by name, sometimes by number"),
-        base => refused(&format!("no comparison of type {base} is known to be the same there")),
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
+            match test.is_equality() {
+                true => inexact_if(all(test, |value| matches!(value, Literal::Bytes(_)))),
+                false => Outcome::Refused(own_rules(column)),
+            }
+        }
+        _ => Outcome::Refused(own_rules(column)),
     }
 }
 
-fn text(detail: &Detail, test: Test<'_>) -> Outcome {
+fn text(column: &RemoteColumn, detail: &Detail, test: Test<'_>) -> Outcome {
     if !test.is_equality() {
-        return refused("the column's collation would decide");
+        return Outcome::Refused(collated(column, detail));
     }
     if detail.of_view {
         // A function over two collations has none, and every comparison with it is an error there.
-        return refused("a view's column may have no collation to compare by");
+        let message = "a view's column may have no collation to compare by";
+        return refused(ReasonCode::Collation, message);
     }
     let writable = |value: &Literal| match (value, detail.charset.as_deref()) {
         (Literal::Text(_), Some("utf8mb4")) => true,
@@ -98,8 +194,26 @@ fn text(detail: &Detail, test: Test<'_>) -> Outcome {
     };
     match all(test, writable) {
         true => Outcome::Inexact,
-        false => refused("the value may not exist in the column's character set"),
+        false => {
+            let charset = detail.charset.as_deref().unwrap_or("none");
+            let message = format!("the value may not exist in the character set {charset}");
+            refused(ReasonCode::CharacterSet, &message)
+        }
     }
+}
+
+fn collated(column: &RemoteColumn, detail: &Detail) -> Reason {
+    let RemoteColumn { name, remote_type, .. } = column;
+    let collation = detail.collation.as_deref().unwrap_or("of the column");
+    let message =
+        format!("the collation {collation} of column {name} of type {remote_type} would decide");
+    Reason::new(ReasonCode::Collation, message)
+}
+
+fn own_rules(column: &RemoteColumn) -> Reason {
+    let RemoteColumn { name, remote_type, .. } = column;
+    let message = format!("column {name} of type {remote_type} has rules of its own there");
+    Reason::new(ReasonCode::Type, message)
 }
 
 fn all(test: Test<'_>, accepts: impl Fn(&Literal) -> bool) -> bool {
@@ -137,19 +251,19 @@ fn is_instant(value: &Literal) -> bool {
 }
 
 fn exact_if(known: bool) -> Outcome {
-    if known { Outcome::Exact } else { refused("the value is not of the column's type") }
+    if known { Outcome::Exact } else { of_another_type() }
 }
 
 fn inexact_if(known: bool) -> Outcome {
-    if known {
-        Outcome::Inexact
-    } else {
-        refused("the test or its value is not known to be the same")
-    }
+    if known { Outcome::Inexact } else { of_another_type() }
 }
 
-fn refused(reason: &str) -> Outcome {
-    Outcome::Refused(reason.to_owned())
+fn of_another_type() -> Outcome {
+    refused(ReasonCode::Literal, "the value is none of the column's type there")
+}
+
+fn refused(code: ReasonCode, message: &str) -> Outcome {
+    Outcome::Refused(Reason::new(code, message))
 }
 
 #[cfg(test)]
@@ -172,7 +286,7 @@ mod tests {
     }
 
     fn answer(column: &RemoteColumn, comparison: Comparison, value: &Literal) -> Outcome {
-        rule(column, Test::Compare(comparison, value))
+        tested(column, Test::Compare(comparison, value))
     }
 
     fn is_refused(outcome: &Outcome) -> bool {
@@ -187,7 +301,7 @@ mod tests {
         for comparison in [Comparison::NotEqual, Comparison::Less, Comparison::GreaterOrEqual] {
             assert!(is_refused(&answer(&text, comparison, &value)));
         }
-        assert!(is_refused(&rule(&text, Test::StartsWith("a"))));
+        assert!(is_refused(&tested(&text, Test::StartsWith("a"))));
         let latin = column("varchar", DataType::Utf8, Some("latin1"));
         assert!(is_refused(&answer(&latin, Comparison::Equal, &value)));
         let short = column("varchar", DataType::Utf8, Some("utf8mb3"));
@@ -226,6 +340,6 @@ mod tests {
     fn dates_are_checked_again_because_of_zero_dates() {
         let date = column("date", DataType::Date32, None);
         assert_eq!(answer(&date, Comparison::Less, &Literal::Date(0)), Outcome::Inexact);
-        assert!(is_refused(&rule(&date, Test::Null)));
+        assert!(is_refused(&tested(&date, Test::Null)));
     }
 }

@@ -6,7 +6,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::connector::Split;
 use meshwork_engine::environment::{self, within};
-use meshwork_engine::remote::RemoteScan;
+use meshwork_engine::remote::{RemoteColumn, RemoteScan};
 use meshwork_engine::{Error, Result};
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, QueryResult, Row, Value};
@@ -29,7 +29,7 @@ pub(super) fn statement(scan: &RemoteScan, split: &Split) -> Result<String> {
         .map(|range| condition(&MySql, &scan.columns, &range.predicate()))
         .transpose()?;
     let rows = select(&MySql, scan, range.as_deref())?;
-    Ok(match scan.projection.is_empty() {
+    Ok(match scan.counts_rows() {
         true => format!("SELECT count(*) FROM ({rows}) AS counted"),
         false => rows,
     })
@@ -47,6 +47,7 @@ pub(super) fn open(
     let reader = Reader {
         client: Arc::clone(client),
         statement: statement(scan, split)?,
+        output: scan.output(),
         scan: scan.clone(),
         batch_size,
         sender,
@@ -60,6 +61,8 @@ struct Reader {
     client: Arc<Client>,
     statement: String,
     scan: RemoteScan,
+    /// The columns of a row.
+    output: Vec<RemoteColumn>,
     batch_size: usize,
     sender: Sender<RecordBatch>,
 }
@@ -76,7 +79,7 @@ impl Reader {
             connection.exec_iter(self.statement.as_str(), ()).await
         };
         let result = within(deadline, "a statement", begin).await?.map_err(failed)?;
-        if self.scan.projection.is_empty() {
+        if self.scan.counts_rows() {
             self.send_count(result).await?;
         } else {
             self.send_rows(result).await?;
@@ -132,7 +135,7 @@ impl Reader {
 
     fn append(&self, row: &Row, columns: &mut Columns) -> Result<()> {
         let zero_dates = self.client.options.zero_dates;
-        for (place, column) in self.scan.projected().enumerate() {
+        for (place, column) in self.output.iter().enumerate() {
             let value = row.as_ref(place).unwrap_or(&Value::NULL);
             let fits = cell(value, &column.data_type, zero_dates)
                 .is_some_and(|cell| columns.append(place, cell));

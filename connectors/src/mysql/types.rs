@@ -14,6 +14,8 @@ pub(super) struct Detail {
     pub base: String,
     /// The character set of text.
     pub charset: Option<String>,
+    /// The collation of text.
+    pub collation: Option<String>,
     /// Whether the column alone is the table's primary key.
     pub primary_key: bool,
     /// Whether the column is one of a view, so that an expression may stand behind it.

@@ -34,7 +34,8 @@ const COLUMNS: &str = "WITH RECURSIVE relation AS ( \
        l.collprovider::text = 'c' AND l.collcollate IN ('C', 'POSIX'), \
        EXISTS (SELECT 1 FROM pg_catalog.pg_index i \
          WHERE i.indrelid = r.oid AND i.indisvalid AND i.indkey[0] = a.attnum), \
-       t.typtype = 'c' OR t.typname = 'record' \
+       t.typtype = 'c' OR t.typname = 'record', \
+       l.collname::text \
      FROM relation r \
      LEFT JOIN pg_catalog.pg_attribute a \
        ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -86,15 +87,33 @@ pub(super) struct Detail {
     pub(super) is_indexed: bool,
     /// The type without domain, for literals: `bpchar`, ...
     pub(super) base_type: String,
+    /// The name of the collation of text.
+    pub(super) collation: Option<String>,
 }
 
 impl Detail {
-    /// Returns the detail of a column of this connector.
+    /// Returns the detail of a column of this connector; one that the server computes has none but its type.
     pub(super) fn of(column: &RemoteColumn) -> Result<Self> {
+        if column.detail.is_null() {
+            return Ok(Self {
+                wire: Wire::of_computed(&column.data_type)?,
+                as_text: false,
+                meaning: Meaning::Opaque,
+                may_become_null: false,
+                is_indexed: false,
+                base_type: String::new(),
+                collation: None,
+            });
+        }
         Self::deserialize(&column.detail).map_err(|e| {
             Error::internal(format!("column \"{}\" is not one of PostgreSQL", column.name))
                 .caused_by(&e)
         })
+    }
+
+    /// Returns the collation for people.
+    pub(super) fn collation(&self) -> &str {
+        self.collation.as_deref().unwrap_or("of the type")
     }
 }
 
@@ -149,8 +168,9 @@ fn column(
         configuration.unrepresentable == Unrepresentable::Null && wire.may_be_unrepresentable();
     let is_nullable = may_become_null || !get::<bool>(row, 2)?;
     let data_type: DataType = wire.data_type();
+    let (is_indexed, collation) = (get(row, 9)?, get(row, 11)?);
     let detail =
-        Detail { wire, as_text, meaning, may_become_null, is_indexed: get(row, 9)?, base_type };
+        Detail { wire, as_text, meaning, may_become_null, is_indexed, base_type, collation };
     let detail = serde_json::to_value(detail)
         .map_err(|e| Error::internal("a column's detail cannot be kept").caused_by(&e))?;
     Ok(RemoteColumn { name, data_type, nullable: is_nullable, remote_type: get(row, 1)?, detail })
@@ -180,6 +200,7 @@ fn meaning(base_type: &str, wire: &Wire, as_text: bool, collation: Collation) ->
             | Wire::Int16
             | Wire::Int32
             | Wire::Int64
+            | Wire::Count
             | Wire::Oid
             | Wire::Decimal128 { .. }
             | Wire::Decimal256 { .. }

@@ -51,8 +51,9 @@ pub(super) struct Decoder {
 impl Decoder {
     /// Returns a decoder of the scan's columns into batches of `rows_max`.
     pub(super) fn new(scan: &RemoteScan, rows_max: usize) -> Result<Self> {
-        let mut columns = Vec::with_capacity(scan.projection.len());
-        for column in scan.projected() {
+        let output = scan.output();
+        let mut columns = Vec::with_capacity(output.len());
+        for column in &output {
             let detail = Detail::of(column)?;
             let unrepresentable = match detail.may_become_null {
                 true => Unrepresentable::Null,
@@ -62,7 +63,7 @@ impl Decoder {
         }
         Ok(Self {
             schema: scan.output_schema(),
-            names: scan.projected().map(|column| column.name.clone()).collect(),
+            names: output.into_iter().map(|column| column.name).collect(),
             columns,
             state: State::Header,
             carry: Vec::new(),
@@ -232,6 +233,7 @@ mod tests {
                 meaning: Meaning::Opaque,
                 may_become_null: false,
                 is_indexed: false,
+                collation: None,
                 base_type: String::new(),
             })
             .unwrap(),

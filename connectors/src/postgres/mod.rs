@@ -36,7 +36,7 @@ use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{
     Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
 };
-use meshwork_engine::remote::{RemoteScan, RemoteTable};
+use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 
@@ -108,9 +108,10 @@ struct PostgresSource {
 impl RowSource for PostgresSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         if !self.server.configuration.pushdown {
-            return Outcome::Refused("pushdown is switched off for this catalog".to_owned());
+            let message = "pushdown is switched off for this catalog";
+            return Outcome::Refused(Reason::new(ReasonCode::SwitchedOff, message));
         }
-        negotiate::answer(&pushdown::Postgres, scan, offer, &pushdown::rule)
+        negotiate::answer(&pushdown::Postgres, scan, offer, &pushdown::Postgres)
     }
 
     async fn splits(
@@ -121,6 +122,13 @@ impl RowSource for PostgresSource {
     ) -> Result<(RemoteScan, Vec<Split>)> {
         let snapshot = Snapshot::of_query(&self.server, scope).await?;
         splits::cut(&self.server, &snapshot, scan, settings).await
+    }
+
+    fn recut(&self, scan: &RemoteScan, splits: Vec<Split>) -> Vec<Split> {
+        match splits::is_found_by_index(scan) {
+            true => vec![Split::whole()],
+            false => splits,
+        }
     }
 
     fn open(

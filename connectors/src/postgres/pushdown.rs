@@ -5,14 +5,12 @@
 
 use meshwork_engine::Result;
 use meshwork_engine::connector::Outcome;
-use meshwork_engine::remote::{Literal, RemoteColumn};
+use meshwork_engine::remote::{Function, Literal, Measure, Reason, ReasonCode, RemoteColumn};
 
 use super::columns::{Detail, Meaning};
 use super::wire::Wire;
-use crate::relational::{Dialect, Test, date_text, hexadecimal, timestamp_text};
+use crate::relational::{Agreement, Dialect, Rules, Test, date_text, hexadecimal, timestamp_text};
 
-/// More values than this make the statement slower to plan than the rows to read.
-const IN_VALUES_MAX: usize = 10_000;
 /// The length of a canonical UUID, and where its hyphens stand.
 const UUID_LENGTH: usize = 36;
 const UUID_HYPHENS: [usize; 4] = [8, 13, 18, 23];
@@ -59,6 +57,22 @@ impl Dialect for Postgres {
         Ok(format!("'{}'::float8", crate::relational::finite(value)?))
     }
 
+    /// A value of a column arrives as the column; whatever is computed is cast to the type that was agreed, and fails
+    /// where that is too small.
+    fn measured(
+        &self,
+        measure: &Measure,
+        columns: &[RemoteColumn],
+        computed: String,
+    ) -> Result<String> {
+        let is_as_wanted = measure.function == Function::Count || measure.picked(columns).is_some();
+        if is_as_wanted {
+            return Ok(computed);
+        }
+        let wire = Wire::of_computed(&measure.data_type)?;
+        Ok(format!("{computed}::{}", wire.computed_type()))
+    }
+
     fn date(&self, days: i32) -> Result<String> {
         Ok(format!("'{}'::date", date_text(days)?))
     }
@@ -72,41 +86,99 @@ impl Dialect for Postgres {
     }
 }
 
-/// Answers one test of one column.
-pub(super) fn rule(column: &RemoteColumn, test: Test<'_>) -> Outcome {
-    let detail = match Detail::of(column) {
-        Ok(detail) => detail,
-        Err(error) => return Outcome::Refused(error.message),
-    };
+impl Rules for Postgres {
+    fn test(&self, column: &RemoteColumn, test: Test<'_>) -> Outcome {
+        match Detail::of(column) {
+            Ok(detail) => tested(column, &detail, test),
+            Err(error) => Outcome::Refused(Reason::new(ReasonCode::Type, error.message)),
+        }
+    }
+
+    fn groups(&self, column: &RemoteColumn) -> Agreement {
+        let detail = known(column)?;
+        match detail.meaning {
+            Meaning::Exact | Meaning::Text { .. } | Meaning::Uuid => Ok(()),
+            Meaning::Float => Err(float("zeros of both signs are one group there, two here")),
+            Meaning::CoarseText { .. } => Err(coarse(column, &detail)),
+            Meaning::Opaque | Meaning::Composite => Err(own_rules(column)),
+        }
+    }
+
+    fn orders(&self, column: &RemoteColumn) -> Agreement {
+        let detail = known(column)?;
+        match detail.meaning {
+            Meaning::Exact | Meaning::Uuid | Meaning::Text { ordered: true, .. } => Ok(()),
+            Meaning::Float => Err(float("-0 is less than 0 here and equal there")),
+            Meaning::Text { ordered: false, .. } => Err(ordered_by_collation(column, &detail)),
+            Meaning::CoarseText { .. } => Err(coarse(column, &detail)),
+            Meaning::Opaque | Meaning::Composite => Err(own_rules(column)),
+        }
+    }
+
+    fn extremes(&self, column: &RemoteColumn) -> Agreement {
+        self.orders(column)?;
+        match known(column)?.wire {
+            Wire::Bool | Wire::Uuid | Wire::Bytes => {
+                let message = format!("the source knows no min or max of {}", column.remote_type);
+                Err(Reason::new(ReasonCode::Function, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sums(&self, column: &RemoteColumn) -> Agreement {
+        let detail = known(column)?;
+        match detail.wire {
+            Wire::Int16 | Wire::Int32 | Wire::Int64 | Wire::Decimal128 { .. } => Ok(()),
+            Wire::Float32 | Wire::Float64 => Err(float("a sum of floats depends on their order")),
+            _ => Err(own_rules(column)),
+        }
+    }
+}
+
+/// Returns the detail of a column all of whose values are the same on both sides.
+fn known(column: &RemoteColumn) -> Result<Detail, Reason> {
+    let detail = Detail::of(column).map_err(|e| Reason::new(ReasonCode::Type, e.message))?;
+    match detail.may_become_null {
+        true => Err(become_null()),
+        false => Ok(detail),
+    }
+}
+
+fn tested(column: &RemoteColumn, detail: &Detail, test: Test<'_>) -> Outcome {
     if matches!(test, Test::Null) {
         return match detail.meaning {
-            Meaning::Composite => refused("the source takes a row of NULLs for NULL"),
-            _ if detail.may_become_null => {
-                refused("values that cannot be represented are read as NULL here")
+            Meaning::Composite => {
+                refused(ReasonCode::Null, "the source takes a row of NULLs for NULL")
             }
+            _ if detail.may_become_null => Outcome::Refused(become_null()),
             _ => Outcome::Exact,
         };
     }
-    if test.values().len() > IN_VALUES_MAX {
-        return refused("the list is too long for a statement");
-    }
     if !test.values().iter().all(|value| fits(value, &detail.wire)) {
-        return refused("the literal is of another type than the column");
+        let message = format!("a literal is of another type than {}", column.remote_type);
+        return refused(ReasonCode::Literal, &message);
     }
     let outcome = match detail.meaning {
         Meaning::Exact => exact(test),
-        Meaning::Float => float(test),
+        Meaning::Float => floating(test),
         Meaning::Text { any_character, .. } | Meaning::CoarseText { any_character }
             if !any_character && !is_ascii(test) =>
         {
-            refused("the source may have no such character in its encoding")
+            let message = "the source may have no such character in its encoding";
+            refused(ReasonCode::CharacterSet, message)
         }
-        Meaning::Text { ordered, .. } => text(test, ordered),
-        Meaning::CoarseText { .. } => coarse_text(test),
+        Meaning::Text { ordered, .. } => match test.is_range() && !ordered {
+            true => Outcome::Refused(ordered_by_collation(column, detail)),
+            false => Outcome::Exact,
+        },
+        // Equality finds at least the equal ones, and more; anything else may lose rows.
+        Meaning::CoarseText { .. } => match test.is_equality() {
+            true => Outcome::Inexact,
+            false => Outcome::Refused(coarse(column, detail)),
+        },
         Meaning::Uuid => uuid(test),
-        Meaning::Opaque | Meaning::Composite => {
-            refused("the source compares this type by rules of its own")
-        }
+        Meaning::Opaque | Meaning::Composite => Outcome::Refused(own_rules(column)),
     };
     match outcome {
         // The engine sees NULL where the source sees a value: it must look again.
@@ -118,12 +190,12 @@ pub(super) fn rule(column: &RemoteColumn, test: Test<'_>) -> Outcome {
 fn exact(test: Test<'_>) -> Outcome {
     match test {
         Test::Compare(..) | Test::In(_) | Test::NotIn(_) | Test::Null => Outcome::Exact,
-        Test::StartsWith(_) => refused("LIKE needs a column of text"),
+        Test::StartsWith(_) => refused(ReasonCode::Type, "LIKE needs a column of text"),
     }
 }
 
 /// Around zero and NaN the two sides disagree (`-0 < 0`); elsewhere a range or an equality is a superset.
-fn float(test: Test<'_>) -> Outcome {
+fn floating(test: Test<'_>) -> Outcome {
     let is_safe = |value: &Literal| match value {
         Literal::Float(bits) => {
             let value = f64::from_bits(*bits);
@@ -132,26 +204,11 @@ fn float(test: Test<'_>) -> Outcome {
         _other => false,
     };
     if !(test.is_range() || test.is_equality()) {
-        return refused("floats are compared here only by ranges and equality");
+        return Outcome::Refused(float("floats are compared there only by ranges and equality"));
     }
     match test.values().iter().all(is_safe) {
         true => Outcome::Inexact,
-        false => refused("a float is zero, NaN or infinite, where the two sides differ"),
-    }
-}
-
-fn text(test: Test<'_>, ordered: bool) -> Outcome {
-    match test.is_range() && !ordered {
-        true => refused("the source orders this text by a collation, not by bytes"),
-        false => Outcome::Exact,
-    }
-}
-
-/// Equality finds at least the equal ones, and more; anything else may lose rows.
-fn coarse_text(test: Test<'_>) -> Outcome {
-    match test.is_equality() {
-        true => Outcome::Inexact,
-        false => refused("the source takes different texts of this column for equal"),
+        false => Outcome::Refused(float("the two sides differ at zero, NaN and infinity")),
     }
 }
 
@@ -171,7 +228,7 @@ fn is_ascii(test: Test<'_>) -> bool {
 /// Canonical UUIDs are ordered as text as they are as bytes.
 fn uuid(test: Test<'_>) -> Outcome {
     if matches!(test, Test::StartsWith(_)) {
-        return refused("the source knows no LIKE for a UUID");
+        return refused(ReasonCode::Type, "the source knows no LIKE for a UUID");
     }
     let is_canonical = |value: &Literal| match value {
         Literal::Text(text) => is_canonical_uuid(text),
@@ -179,7 +236,7 @@ fn uuid(test: Test<'_>) -> Outcome {
     };
     match test.values().iter().all(is_canonical) {
         true => Outcome::Exact,
-        false => refused("the text is not a UUID in its canonical form"),
+        false => refused(ReasonCode::Literal, "the text is not a UUID in its canonical form"),
     }
 }
 
@@ -213,10 +270,42 @@ fn fits(value: &Literal, wire: &Wire) -> bool {
         Wire::Date => matches!(value, Literal::Date(_)),
         Wire::Timestamp => matches!(value, Literal::Timestamp { instant: false, .. }),
         Wire::Instant => matches!(value, Literal::Timestamp { instant: true, .. }),
-        Wire::Time | Wire::Interval | Wire::List(_) => false,
+        Wire::Time | Wire::Interval | Wire::List(_) | Wire::Count => false,
     }
 }
 
-fn refused(reason: &str) -> Outcome {
-    Outcome::Refused(reason.to_owned())
+fn ordered_by_collation(column: &RemoteColumn, detail: &Detail) -> Reason {
+    let RemoteColumn { name, .. } = column;
+    let message = format!(
+        "column {name} is ordered there by the collation {}, not by bytes",
+        detail.collation()
+    );
+    Reason::new(ReasonCode::Collation, message)
+}
+
+fn coarse(column: &RemoteColumn, detail: &Detail) -> Reason {
+    let RemoteColumn { name, remote_type, .. } = column;
+    let message = format!(
+        "different texts of column {name} of type {remote_type} are equal there (collation {})",
+        detail.collation()
+    );
+    Reason::new(ReasonCode::Collation, message)
+}
+
+fn own_rules(column: &RemoteColumn) -> Reason {
+    let RemoteColumn { name, remote_type, .. } = column;
+    let message = format!("column {name} of type {remote_type} has rules of its own there");
+    Reason::new(ReasonCode::Type, message)
+}
+
+fn become_null() -> Reason {
+    Reason::new(ReasonCode::Null, "values that cannot be represented are read as NULL here")
+}
+
+fn float(message: &str) -> Reason {
+    Reason::new(ReasonCode::Float, message)
+}
+
+fn refused(code: ReasonCode, message: &str) -> Outcome {
+    Outcome::Refused(Reason::new(code, message))
 }

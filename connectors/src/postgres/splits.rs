@@ -121,6 +121,14 @@ fn uses_index(scan: &RemoteScan) -> Result<bool> {
     Ok(false)
 }
 
+/// Whether an index finds the rows, or returns them in the wanted order: every range of pages would look at all of them.
+pub(super) fn is_found_by_index(scan: &RemoteScan) -> bool {
+    let first = scan.order.first().and_then(|key| scan.columns.get(key.column));
+    let is_ordered =
+        first.and_then(|column| Detail::of(column).ok()).is_some_and(|detail| detail.is_indexed);
+    is_ordered || uses_index(scan).unwrap_or(false)
+}
+
 /// Returns ranges of nearly equal size that cover all pages; one open range for a small table.
 fn ranges(bytes: i64, page_bytes: i64, n_max: usize) -> Vec<Pages> {
     let n_wanted = usize::try_from(bytes / SPLIT_BYTES_MIN).unwrap_or(0);

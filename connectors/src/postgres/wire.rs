@@ -6,11 +6,12 @@ use datafusion::arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder,
     Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
     IntervalMonthDayNanoBuilder, ListArray, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder,
+    TimestampMicrosecondBuilder, UInt64Builder,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use datafusion::arrow::error::ArrowError;
+use meshwork_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::configuration::Unrepresentable;
@@ -36,6 +37,8 @@ pub(super) enum Wire {
     Int16,
     Int32,
     Int64,
+    /// A bigint that counts, and so is never negative.
+    Count,
     /// Unsigned 32 bits, shown as a bigint.
     Oid,
     Float32,
@@ -107,6 +110,35 @@ impl Wire {
         }
     }
 
+    /// Returns how a value arrives that the server computes and casts to [`Wire::computed_type`].
+    ///
+    /// # Errors
+    /// `NotSupported` for types that nothing is computed of.
+    pub(super) fn of_computed(data_type: &DataType) -> Result<Self> {
+        // Counts and sums have these types, and the extremes of computed decimals.
+        match data_type {
+            DataType::Int64 => Ok(Self::Int64),
+            DataType::UInt64 => Ok(Self::Count),
+            DataType::Decimal128(precision, scale) => {
+                Ok(Self::Decimal128 { precision: *precision, scale: *scale })
+            }
+            DataType::Decimal256(precision, scale) => {
+                Ok(Self::Decimal256 { precision: *precision, scale: *scale })
+            }
+            other => Err(Error::not_supported(format!("{other} as the type of an aggregate"))),
+        }
+    }
+
+    /// Returns the server's type for a computed value.
+    pub(super) fn computed_type(&self) -> String {
+        match self {
+            Self::Decimal128 { precision, scale } | Self::Decimal256 { precision, scale } => {
+                format!("numeric({precision},{scale})")
+            }
+            _ => "int8".to_owned(),
+        }
+    }
+
     /// Returns the Arrow type.
     pub(super) fn data_type(&self) -> DataType {
         match self {
@@ -114,6 +146,7 @@ impl Wire {
             Self::Int16 => DataType::Int16,
             Self::Int32 => DataType::Int32,
             Self::Int64 | Self::Oid => DataType::Int64,
+            Self::Count => DataType::UInt64,
             Self::Float32 => DataType::Float32,
             Self::Float64 => DataType::Float64,
             Self::Decimal128 { precision, scale } => DataType::Decimal128(*precision, *scale),
@@ -144,6 +177,7 @@ impl Wire {
             | Self::Int16
             | Self::Int32
             | Self::Int64
+            | Self::Count
             | Self::Oid
             | Self::Float32
             | Self::Float64
@@ -195,6 +229,7 @@ enum Growing {
     Int16(Int16Builder),
     Int32(Int32Builder),
     Int64(Int64Builder),
+    Count(UInt64Builder),
     Oid(Int64Builder),
     Float32(Float32Builder),
     Float64(Float64Builder),
@@ -227,6 +262,7 @@ impl Values {
             Wire::Int16 => Growing::Int16(Int16Builder::new()),
             Wire::Int32 => Growing::Int32(Int32Builder::new()),
             Wire::Int64 => Growing::Int64(Int64Builder::new()),
+            Wire::Count => Growing::Count(UInt64Builder::new()),
             Wire::Oid => Growing::Oid(Int64Builder::new()),
             Wire::Float32 => Growing::Float32(Float32Builder::new()),
             Wire::Float64 => Growing::Float64(Float64Builder::new()),
@@ -282,6 +318,7 @@ impl Values {
             Growing::Int16(values) => values.append_value(i16::from_be_bytes(fixed(bytes)?)),
             Growing::Int32(values) => values.append_value(i32::from_be_bytes(fixed(bytes)?)),
             Growing::Int64(values) => values.append_value(i64::from_be_bytes(fixed(bytes)?)),
+            Growing::Count(values) => values.append_value(count(bytes)?),
             Growing::Oid(values) => values.append_value(u32::from_be_bytes(fixed(bytes)?).into()),
             Growing::Float32(values) => values.append_value(float32(bytes)?),
             Growing::Float64(values) => values.append_value(float64(bytes)?),
@@ -306,6 +343,7 @@ impl Values {
             Growing::Int16(values) => values.append_null(),
             Growing::Int32(values) => values.append_null(),
             Growing::Int64(values) | Growing::Oid(values) => values.append_null(),
+            Growing::Count(values) => values.append_null(),
             Growing::Float32(values) => values.append_null(),
             Growing::Float64(values) => values.append_null(),
             Growing::Decimal128(values, _scale) => values.append_null(),
@@ -329,6 +367,7 @@ impl Values {
             Growing::Int16(values) => Arc::new(values.finish()),
             Growing::Int32(values) => Arc::new(values.finish()),
             Growing::Int64(values) | Growing::Oid(values) => Arc::new(values.finish()),
+            Growing::Count(values) => Arc::new(values.finish()),
             Growing::Float32(values) => Arc::new(values.finish()),
             Growing::Float64(values) => Arc::new(values.finish()),
             Growing::Decimal128(values, _scale) => Arc::new(values.finish()),
@@ -403,6 +442,11 @@ fn take_i32(rest: &mut &[u8]) -> Result<i32, Unfit> {
 #[inline]
 fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Unfit> {
     bytes.try_into().map_err(|_other_length| Unfit::Malformed("a value of fixed width"))
+}
+
+fn count(bytes: &[u8]) -> Result<u64, Unfit> {
+    let count = i64::from_be_bytes(fixed(bytes)?);
+    u64::try_from(count).map_err(|_negative| Unfit::Malformed("a count"))
 }
 
 /// All NaNs become one: the engine orders them by their bits, the source does not.

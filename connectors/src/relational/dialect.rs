@@ -4,7 +4,7 @@ use std::fmt;
 use std::fmt::Write;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta};
-use meshwork_engine::remote::{Literal, RemoteColumn};
+use meshwork_engine::remote::{Literal, Measure, OrderKey, RemoteColumn};
 use meshwork_engine::{Error, Result};
 
 /// Days and microseconds beyond these years are not written: databases differ in what they read there.
@@ -54,6 +54,21 @@ pub trait Dialect: fmt::Debug + Send + Sync {
         }
         written.push(quote);
         Ok(written)
+    }
+
+    /// A number in arithmetic.
+    fn number(&self, value: &Literal) -> Result<String> {
+        match value {
+            Literal::Int(value) => Ok(format!("({value})")),
+            Literal::UInt(value) => Ok(value.to_string()),
+            Literal::Decimal { unscaled, scale } => decimal(unscaled, *scale),
+            Literal::Bool(_)
+            | Literal::Float(_)
+            | Literal::Text(_)
+            | Literal::Bytes(_)
+            | Literal::Date(_)
+            | Literal::Timestamp { .. } => Err(cannot_write(format!("{value} as an exact number"))),
+        }
     }
 
     /// A constant that is compared with `column`.
@@ -123,6 +138,31 @@ pub trait Dialect: fmt::Debug + Send + Sync {
             pattern.push(letter);
         }
         Ok(format!("{column} LIKE {} ESCAPE '!'", self.string(&format!("{pattern}%"))?))
+    }
+
+    /// Bytes of the longest condition that the server reads without complaint.
+    fn condition_bytes_max(&self) -> usize {
+        4 << 20
+    }
+
+    /// A measure as it leaves the source: `computed` is the aggregate of the server's own type.
+    ///
+    /// # Errors
+    /// `NotSupported` when the server has no type for it.
+    fn measured(
+        &self,
+        _measure: &Measure,
+        _columns: &[RemoteColumn],
+        computed: String,
+    ) -> Result<String> {
+        Ok(computed)
+    }
+
+    /// One key of an order; `column` is written already.
+    fn order_key(&self, column: &str, key: &OrderKey) -> String {
+        let direction = if key.descending { "DESC" } else { "ASC" };
+        let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
+        format!("{column} {direction} NULLS {nulls}")
     }
 
     /// The clause behind `WHERE` that ends the statement after `rows` rows.

@@ -1,7 +1,7 @@
 //! What all connectors to SQL databases share: one `SELECT` per split, and the walk of a negotiation.
 //!
 //! ```text
-//! negotiate::filter(predicate, columns, rule)   planning: rule(column, test) -> Outcome, parts combined here
+//! negotiate::answer(scan, offer, rules)          planning: rules answer for one column, parts combined here
 //! select(dialect, scan, split condition)        execution: RemoteScan -> text of one statement
 //! Columns, stream_of                            execution: values of a driver -> batches -> stream
 //! ```
@@ -17,6 +17,6 @@ mod stream;
 
 pub use columns::{Cell, Columns, counted, decimal_cell};
 pub use dialect::{Dialect, date_text, finite, hexadecimal, standard_string, timestamp_text};
-pub use negotiate::Test;
+pub use negotiate::{Agreement, Rules, Test};
 pub use select::{condition, select};
 pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of};

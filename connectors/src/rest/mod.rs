@@ -29,7 +29,7 @@ use meshwork_engine::catalog::{Properties, Secret};
 use meshwork_engine::connector::{
     Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry, TableKind,
 };
-use meshwork_engine::remote::{RemoteColumn, RemoteScan, RemoteTable};
+use meshwork_engine::remote::{Reason, ReasonCode, RemoteColumn, RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::{Error, Result};
@@ -143,17 +143,25 @@ fn remote_column(column: &Column) -> RemoteColumn {
     }
 }
 
+fn refused(message: &str) -> Outcome {
+    Outcome::Refused(Reason::new(ReasonCode::Source, message))
+}
+
 #[async_trait]
 impl RowSource for RestSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         let table = match table_of(&self.http, scan) {
             Ok(table) => table,
-            Err(error) => return Outcome::Refused(error.message),
+            Err(error) => {
+                return Outcome::Refused(Reason::new(ReasonCode::Source, error.message));
+            }
         };
         match offer {
             Pushdown::Filter(filter) => pushdown::negotiate(table, scan, filter),
             Pushdown::Limit(_) if table.pushes_limit => Outcome::Inexact,
-            Pushdown::Limit(_) => Outcome::Refused("the manifest does not push limits".to_owned()),
+            Pushdown::Limit(_) => refused("the manifest does not push limits"),
+            Pushdown::Top { .. } => refused("the API is not asked for an order"),
+            Pushdown::Aggregate(_) => refused("the API gathers no rows"),
         }
     }
 

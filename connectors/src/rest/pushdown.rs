@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use chrono::DateTime;
 use meshwork_engine::connector::Outcome;
-use meshwork_engine::remote::{Comparison, Literal, Predicate, RemoteScan};
+use meshwork_engine::remote::{Comparison, Literal, Predicate, Reason, ReasonCode, RemoteScan};
 
 use super::columns::ColumnType;
 use super::manifest::{InStyle, Op, TimeFormat};
 use super::spec::{Rule, Table, Target};
+
+/// Values of the longest list in a request: servers limit the length of an address.
+const LIST_VALUES_MAX: usize = 50;
 
 /// One parameter and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +32,14 @@ struct Bound {
 pub(super) fn negotiate(table: &Table, scan: &RemoteScan, filter: &Predicate) -> Outcome {
     let bound = match bind(table, filter) {
         Ok(bound) => bound,
-        Err(reason) => return Outcome::Refused(reason),
+        Err(reason) => return Outcome::Refused(Reason::new(ReasonCode::Source, reason)),
     };
     let taken: BTreeSet<Target> =
         bindings(table, scan).into_iter().map(|binding| binding.target).collect();
     if let Some(binding) = bound.bindings.iter().find(|binding| taken.contains(&binding.target)) {
         let (Target::Query(name) | Target::Path(name)) = &binding.target;
-        return Outcome::Refused(format!("parameter \"{name}\" carries another filter"));
+        let message = format!("parameter \"{name}\" carries another filter");
+        return Outcome::Refused(Reason::new(ReasonCode::Source, message));
     }
     match bound.exact {
         true => Outcome::Exact,
@@ -112,6 +116,9 @@ fn bind(table: &Table, filter: &Predicate) -> Result<Bound, String> {
 }
 
 fn bind_in(table: &Table, column: usize, values: &[Literal]) -> Result<Bound, String> {
+    if values.len() > LIST_VALUES_MAX {
+        return Err(format!("{} values are too many for a request", values.len()));
+    }
     let (rule, target) = rule(table, column, Op::In)?;
     let texts: Vec<String> =
         values.iter().map(|value| rendered(value, rule.format)).collect::<Result<_, _>>()?;

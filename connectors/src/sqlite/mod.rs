@@ -125,9 +125,8 @@ struct SqliteSource {
 #[async_trait]
 impl RowSource for SqliteSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
-        let rule =
-            |column: &_, test: negotiate::Test<'_>| pushdown::rule(self.mismatch, column, test);
-        negotiate::answer(&pushdown::Sqlite, scan, offer, &rule)
+        let rules = pushdown::SqliteRules(self.mismatch);
+        negotiate::answer(&pushdown::Sqlite, scan, offer, &rules)
     }
 
     /// One split: one statement is one consistent read, several would not be.

@@ -7,12 +7,12 @@
 
 use arrow::datatypes::DataType;
 use meshwork_engine::connector::Outcome;
-use meshwork_engine::remote::{Comparison, Literal, RemoteColumn};
+use meshwork_engine::remote::{Comparison, Literal, Reason, ReasonCode, RemoteColumn};
 use meshwork_engine::{Error, Result};
 
 use super::Mismatch;
 use super::types::Detail;
-use crate::relational::{Dialect, Test, date_text};
+use crate::relational::{Agreement, Dialect, Rules, Test, date_text};
 
 /// SQLite refuses longer patterns for GLOB at 50,000 bytes; each letter may take three.
 const PREFIX_BYTES_MAX: usize = 1000;
@@ -39,6 +39,11 @@ impl Dialect for Sqlite {
         Err(Error::not_supported("a timestamp in a statement for SQLite"))
     }
 
+    /// SQLite reads a million bytes of a statement.
+    fn condition_bytes_max(&self) -> usize {
+        500_000
+    }
+
     /// LIKE ignores case in SQLite; GLOB does not.
     fn starts_with(&self, column: &RemoteColumn, prefix: &str) -> Result<String> {
         let mut pattern = String::with_capacity(prefix.len() + 1);
@@ -53,19 +58,62 @@ impl Dialect for Sqlite {
     }
 }
 
+/// What a file of a catalog with such a policy is known to do.
+#[derive(Debug)]
+pub(super) struct SqliteRules(pub(super) Mismatch);
+
+impl Rules for SqliteRules {
+    fn test(&self, column: &RemoteColumn, test: Test<'_>) -> Outcome {
+        tested(self.0, column, test)
+    }
+
+    fn groups(&self, column: &RemoteColumn) -> Agreement {
+        let detail = Detail::of(column);
+        let is_text = column.data_type == DataType::Utf8;
+        match detail.collation.as_deref() {
+            Some("BINARY") if is_text && detail.enforced => Ok(()),
+            Some(collation) if is_text && collation != "BINARY" => {
+                Err(Reason::new(ReasonCode::Collation, of_collation(column, collation)))
+            }
+            _ => self.orders(column),
+        }
+    }
+
+    fn orders(&self, column: &RemoteColumn) -> Agreement {
+        match column.data_type == DataType::Int64 && Detail::of(column).enforced {
+            true => Ok(()),
+            false => Err(unforced(column)),
+        }
+    }
+}
+
+fn unforced(column: &RemoteColumn) -> Reason {
+    let RemoteColumn { name, remote_type, .. } = column;
+    let message = format!(
+        "column {name} of type {remote_type} may hold values of other types, or in other forms"
+    );
+    Reason::new(ReasonCode::Type, message)
+}
+
+fn of_collation(column: &RemoteColumn, collation: &str) -> String {
+    format!("column {} is compared there by the collation {collation}", column.name)
+}
+
 /// Answers one test of one column.
-pub(super) fn rule(mismatch: Mismatch, column: &RemoteColumn, test: Test<'_>) -> Outcome {
+fn tested(mismatch: Mismatch, column: &RemoteColumn, test: Test<'_>) -> Outcome {
     let detail = Detail::of(column);
     let integers = column.data_type == DataType::Int64;
     if matches!(test, Test::Null) {
         let hidden = mismatch == Mismatch::Null && !(detail.enforced && integers);
         return match hidden {
-            true => refused("values that break their declaration are read as NULL"),
+            true => {
+                refused(ReasonCode::Null, "values that break their declaration are read as NULL")
+            }
             false => Outcome::Exact,
         };
     }
     if detail.any {
-        return refused("the column's declared type says nothing of its values");
+        return Outcome::Refused(unforced(column));
     }
     // Types that are not listed stay with the engine.
     match column.data_type {
@@ -73,46 +121,46 @@ pub(super) fn rule(mismatch: Mismatch, column: &RemoteColumn, test: Test<'_>) ->
         DataType::Boolean if test.values().iter().all(|v| matches!(v, Literal::Bool(_))) => {
             equality_only(test, Outcome::Inexact)
         }
-        DataType::Utf8 => text(mismatch, &detail, test),
+        DataType::Utf8 => text(mismatch, column, &detail, test),
         DataType::Binary if test.values().iter().all(|v| matches!(v, Literal::Bytes(_))) => {
             equality_only(test, answer(detail.enforced))
         }
-        DataType::Date32 if !known_collation(&detail) => {
-            refused("the column's collation is not one of SQLite's own")
-        }
+        DataType::Date32 if !known_collation(&detail) => foreign_collation(column, &detail),
         // Dates that are read at all are YYYY-MM-DD, so their text compares as they do.
         DataType::Date32 if test.values().iter().all(|v| matches!(v, Literal::Date(_))) => {
             Outcome::Inexact
         }
-        _ => refused("values of this type are stored in more than one form"),
+        _ => Outcome::Refused(unforced(column)),
     }
 }
 
-fn text(mismatch: Mismatch, detail: &Detail, test: Test<'_>) -> Outcome {
+fn text(mismatch: Mismatch, column: &RemoteColumn, detail: &Detail, test: Test<'_>) -> Outcome {
     if !known_collation(detail) {
-        return refused("the column's collation is not one of SQLite's own");
+        return foreign_collation(column, detail);
     }
     if !test.values().iter().all(|value| matches!(value, Literal::Text(_))) {
-        return refused("text is compared with text only");
+        return refused(ReasonCode::Literal, "text is compared with text only");
     }
-    let binary = detail.collation.as_deref() == Some("BINARY");
-    if !binary {
+    let collation = detail.collation.as_deref().unwrap_or_default();
+    if collation != "BINARY" {
         // NOCASE and RTRIM find more rows than the same bytes.
         return match test.is_equality() {
             true => Outcome::Inexact,
-            false => refused("the column's collation is not BINARY"),
+            false => refused(ReasonCode::Collation, &of_collation(column, collation)),
         };
     }
     let exact = answer(detail.enforced && mismatch == Mismatch::Error);
     match test {
         Test::StartsWith(prefix) if prefix.len() > PREFIX_BYTES_MAX => {
-            refused("the prefix is too long for SQLite")
+            refused(ReasonCode::Size, "the prefix is too long for SQLite")
         }
         Test::Compare(Comparison::Equal | Comparison::NotEqual, _)
         | Test::In(_)
         | Test::NotIn(_)
         | Test::StartsWith(_) => exact,
-        Test::Compare(..) => refused("the order of text depends on the file's encoding"),
+        Test::Compare(..) => {
+            refused(ReasonCode::CharacterSet, "the order of text depends on the file's encoding")
+        }
         Test::Null => exact,
     }
 }
@@ -120,7 +168,7 @@ fn text(mismatch: Mismatch, detail: &Detail, test: Test<'_>) -> Outcome {
 fn equality_only(test: Test<'_>, outcome: Outcome) -> Outcome {
     match test.is_equality() || test.is_inequality() {
         true => outcome,
-        false => refused("values of this type are only compared for equality"),
+        false => refused(ReasonCode::Type, "values of this type are only compared for equality"),
     }
 }
 
@@ -148,8 +196,13 @@ fn known_collation(detail: &Detail) -> bool {
     matches!(detail.collation.as_deref(), Some("BINARY" | "NOCASE" | "RTRIM"))
 }
 
-fn refused(reason: &str) -> Outcome {
-    Outcome::Refused(reason.to_owned())
+fn foreign_collation(column: &RemoteColumn, detail: &Detail) -> Outcome {
+    let collation = detail.collation.as_deref().unwrap_or("of a view");
+    refused(ReasonCode::Collation, &of_collation(column, collation))
+}
+
+fn refused(code: ReasonCode, message: &str) -> Outcome {
+    Outcome::Refused(Reason::new(code, message))
 }
 
 #[cfg(test)]
@@ -178,7 +231,7 @@ mod tests {
         let test = Test::Compare(Comparison::Less, &equal);
         for (enforced, wanted) in [(true, Outcome::Exact), (false, Outcome::Inexact)] {
             let column = column(DataType::Int64, &collated("BINARY", enforced));
-            assert_eq!(rule(Mismatch::Error, &column, test), wanted);
+            assert_eq!(tested(Mismatch::Error, &column, test), wanted);
         }
     }
 
@@ -187,11 +240,11 @@ mod tests {
         let value = Literal::Text("a".into());
         let nocase = column(DataType::Utf8, &collated("NOCASE", true));
         let equal = Test::Compare(Comparison::Equal, &value);
-        assert_eq!(rule(Mismatch::Error, &nocase, equal), Outcome::Inexact);
+        assert_eq!(tested(Mismatch::Error, &nocase, equal), Outcome::Inexact);
         let other = Test::Compare(Comparison::NotEqual, &value);
-        assert!(matches!(rule(Mismatch::Error, &nocase, other), Outcome::Refused(_)));
+        assert!(matches!(tested(Mismatch::Error, &nocase, other), Outcome::Refused(_)));
         let foreign = column(DataType::Utf8, &collated("GERMAN", true));
-        assert!(matches!(rule(Mismatch::Error, &foreign, equal), Outcome::Refused(_)));
+        assert!(matches!(tested(Mismatch::Error, &foreign, equal), Outcome::Refused(_)));
     }
 
     #[test]

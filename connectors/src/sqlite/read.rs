@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
-use meshwork_engine::remote::RemoteScan;
+use meshwork_engine::remote::{RemoteColumn, RemoteScan};
 use meshwork_engine::{Error, Result, environment};
 use parking_lot::Mutex;
 use rusqlite::{InterruptHandle, Row};
@@ -24,7 +24,7 @@ use crate::relational::{BATCHES_AHEAD, Cell, Columns, consumer_gone, counted, se
 /// Returns the statement of a scan: a mere count of rows is counted by SQLite.
 pub(super) fn statement(scan: &RemoteScan) -> Result<String> {
     let rows = select(&Sqlite, scan, None)?;
-    Ok(match scan.projection.is_empty() {
+    Ok(match scan.counts_rows() {
         true => format!("SELECT count(*) FROM ({rows})"),
         false => rows,
     })
@@ -90,7 +90,7 @@ impl Reader {
         };
         let mut statement = connection.prepare(&self.statement).map_err(failed)?;
         let mut rows = statement.raw_query();
-        if self.scan.projection.is_empty() {
+        if self.scan.counts_rows() {
             let row = rows.next().map_err(failed)?;
             let n_rows = row.map(|row| row.get::<_, i64>(0)).transpose().map_err(failed)?;
             let n_rows = n_rows.and_then(|n_rows| u64::try_from(n_rows).ok()).unwrap_or(0);
@@ -100,14 +100,15 @@ impl Reader {
             return Ok(());
         }
         let mut columns = Columns::new(self.scan.output_schema(), self.batch_size)?;
-        let any: Vec<bool> = self.scan.projected().map(|column| Detail::of(column).any).collect();
+        let output: Vec<(RemoteColumn, bool)> =
+            self.scan.output().into_iter().map(|c| (c.clone(), Detail::of(&c).any)).collect();
         loop {
             // An interrupt that came before the statement ran has interrupted nothing.
             if self.end.wanted.load(Ordering::Acquire) {
                 return Err(consumer_gone());
             }
             let Some(row) = rows.next().map_err(failed)? else { break };
-            self.append(row, &any, &mut columns)?;
+            self.append(row, &output, &mut columns)?;
             if columns.end_row() {
                 self.send(columns.take()?)?;
             }
@@ -118,8 +119,13 @@ impl Reader {
         Ok(())
     }
 
-    fn append(&self, row: &Row<'_>, any: &[bool], columns: &mut Columns) -> Result<()> {
-        for (place, (column, any)) in self.scan.projected().zip(any).enumerate() {
+    fn append(
+        &self,
+        row: &Row<'_>,
+        output: &[(RemoteColumn, bool)],
+        columns: &mut Columns,
+    ) -> Result<()> {
+        for (place, (column, any)) in output.iter().enumerate() {
             let value =
                 row.get_ref(place).map_err(|error| self.file.failed("reading a value", &error))?;
             let fits = cell(value, &column.data_type, *any)

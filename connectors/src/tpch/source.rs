@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use meshwork_engine::connector::{Outcome, Pushdown, RowSource, Split};
-use meshwork_engine::remote::RemoteScan;
+use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::{Error, Result};
@@ -35,7 +35,10 @@ struct Payload {
 impl RowSource for TpchSource {
     fn negotiate(&self, _scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         match offer {
-            Pushdown::Filter(_) => Outcome::Refused("rows are generated, not searched".to_owned()),
+            Pushdown::Filter(_) | Pushdown::Top { .. } | Pushdown::Aggregate(_) => {
+                let message = "rows are generated, not searched";
+                Outcome::Refused(Reason::new(ReasonCode::Source, message))
+            }
             // Every split stops on its own; the engine cuts what they return together.
             Pushdown::Limit(_) => Outcome::Inexact,
         }

@@ -135,22 +135,28 @@ impl QueryContext<'_> {
             ExplainMode::Verbose => explain::steps(&plan, &state)?,
             _ => Vec::new(),
         };
-        let made = self.fragment(Planned { plan, state }).await?;
+        let planned = Planned { plan, state };
         if mode == ExplainMode::Analyze {
+            let made = self.fragment(self.reduced(planned).await?).await?;
             let plan = Arc::clone(made.plan());
             let rows = results::count_rows(self.run_once(made)).await?;
             return explain::analyzed(plan, rows).await;
         }
+        let made = self.fragment(Arc::new(planned)).await?;
         explain::explained(mode, steps, &optimized, made.plan())
     }
 
     /// Runs a query that is a part of this statement and returns its rows.
     pub(crate) async fn rows(&self, query: Planned) -> Result<SendableRecordBatchStream> {
-        Ok(self.run_once(self.fragment(query).await?))
+        Ok(self.run_once(self.fragment(self.reduced(query).await?).await?))
     }
 
-    async fn fragment(&self, planned: Planned) -> Result<schedule::Planned> {
-        self.coordinator.fragment(&Arc::new(planned), &self.snapshot, &self.scope).await
+    async fn reduced(&self, planned: Planned) -> Result<Arc<Planned>> {
+        self.coordinator.reduced(Arc::new(planned), &self.snapshot, &self.scope).await
+    }
+
+    async fn fragment(&self, planned: Arc<Planned>) -> Result<schedule::Planned> {
+        self.coordinator.fragment(&planned, &self.snapshot, &self.scope).await
     }
 
     /// Never runs it again: who reads the rows here cannot take back what it did with them.

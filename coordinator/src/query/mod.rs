@@ -39,7 +39,7 @@ use crate::resolve::Resolver;
 use crate::results::{self, EndGuard, Kept};
 use crate::schedule::{self, Admission, Admitted, Retry, RunOptions};
 use crate::session::{Identity, Session, Snapshot};
-use crate::{explain, fragment, statements};
+use crate::{explain, fragment, pushdown, reduce, statements};
 
 /// Queries that run at the same time; more make each other slower.
 const N_RUNNING_MAX: usize = 100;
@@ -156,8 +156,10 @@ impl Coordinator {
             .with_config(base_config())
             .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
         let builder = builder
+            .with_physical_optimizer_rules(pushdown::before_all_rules())
             .with_physical_optimizer_rule(fragment::few_rows())
-            .with_physical_optimizer_rule(fragment::yielding_joins());
+            .with_physical_optimizer_rule(fragment::yielding_joins())
+            .with_physical_optimizer_rule(pushdown::behind_all_rules());
         let base = functions::register(builder).build();
         Arc::new(Self {
             catalogs: parts.catalogs,
@@ -365,7 +367,10 @@ impl Coordinator {
         let versions = scope.versions();
         let (kind, rows) = match answer {
             Answer::Plan(planned, kind) => {
-                let rows = match self.run(planned, snapshot, scope, kind, &record).await {
+                let run = self.run(planned, snapshot, scope, kind, &record);
+                let ran = record.cancel.run_until_cancelled(run).await;
+                let ran = ran.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled")));
+                let rows = match ran {
                     Ok(rows) => rows,
                     Err(error) => {
                         kept.guard.end(Some(&error));
@@ -393,6 +398,7 @@ impl Coordinator {
         kind: StatementKind,
         record: &QueryRecord,
     ) -> Result<SendableRecordBatchStream> {
+        let planned = self.reduced(planned, snapshot, scope).await?;
         let first = self.fragment(&planned, snapshot, scope).await?;
         let (n_stages, n_tasks) = fragment::extent(first.plan());
         record.running(n_stages, n_tasks);
@@ -407,6 +413,37 @@ impl Coordinator {
             StatementKind::Rows => coordinator.fragment(&planned, &snapshot, &scope),
         };
         Ok(schedule::run(first, options, replan))
+    }
+
+    /// Runs first what a source below is to know: see [`reduce`].
+    async fn reduced(
+        self: &Arc<Self>,
+        planned: Arc<Planned>,
+        snapshot: &Snapshot,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Arc<Planned>> {
+        if !scope.settings().pushdown {
+            return Ok(planned);
+        }
+        let run = |plan: LogicalPlan| {
+            let (coordinator, snapshot, scope) =
+                (Arc::clone(self), snapshot.clone(), Arc::clone(scope));
+            let planned = Arc::new(Planned { plan, state: planned.state.clone() });
+            let value = async move {
+                let made = coordinator.fragment(&planned, &snapshot, &scope).await?;
+                let deadline = Some(Duration::from_secs(snapshot.query_timeout_s()));
+                let options = RunOptions { deadline, cluster: None };
+                let rows = schedule::run(made, options, |retry| {
+                    future::ready(Err::<schedule::Planned, _>(retry.cause))
+                });
+                results::only_value(rows).await
+            };
+            value.boxed()
+        };
+        Ok(match reduce::reduced(&planned.plan, &run).await? {
+            None => planned,
+            Some(plan) => Arc::new(Planned { plan, state: planned.state.clone() }),
+        })
     }
 
     /// Makes the physical plan for the workers that live now.

@@ -2,20 +2,29 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::stream::{
+    RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter,
+};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::StreamExt;
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc::Sender;
 
-use super::RemoteScan;
+use super::dynamic::{self, Narrowed};
+use super::{Refusal, RemoteScan};
 use crate::connector::{RowSource, Split};
 use crate::environment;
 use crate::settings::QuerySettings;
@@ -29,6 +38,12 @@ pub struct RemoteScanExec {
     scan: Arc<RemoteScan>,
     groups: Vec<Vec<Split>>,
     source: Arc<dyn RowSource>,
+    /// Whether other leaves read other splits of the scan.
+    is_part: bool,
+    /// Conditions that become known while the query runs; see [`super::dynamic`].
+    dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// What the source was offered and did not take: for EXPLAIN, so it stays on the node that plans.
+    refusals: Vec<Refusal>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -40,8 +55,7 @@ impl RemoteScanExec {
         Self::with_groups(Arc::new(scan), groups, source)
     }
 
-    /// Returns the leaf with one partition per group; an empty group is an empty partition.
-    pub fn with_groups(
+    fn with_groups(
         scan: Arc<RemoteScan>,
         groups: Vec<Vec<Split>>,
         source: Arc<dyn RowSource>,
@@ -54,7 +68,83 @@ impl RemoteScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
-        Self { scan, groups, source, properties, metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            scan,
+            groups,
+            source,
+            is_part: false,
+            dynamic_filters: Vec::new(),
+            refusals: Vec::new(),
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// Returns a leaf that reads some of the splits, with one partition per group; an empty group is an empty
+    /// partition.
+    #[must_use]
+    pub fn part(&self, groups: Vec<Vec<Split>>) -> Self {
+        let part = Self::with_groups(Arc::clone(&self.scan), groups, Arc::clone(&self.source));
+        Self { is_part: true, dynamic_filters: self.dynamic_filters.clone(), ..part }
+    }
+
+    /// Returns the leaf that another node described.
+    pub(crate) fn decoded(
+        scan: Arc<RemoteScan>,
+        groups: Vec<Vec<Split>>,
+        source: Arc<dyn RowSource>,
+        is_part: bool,
+    ) -> Self {
+        Self { is_part, ..Self::with_groups(scan, groups, source) }
+    }
+
+    /// Whether other leaves read other splits of the scan.
+    pub(crate) fn is_part(&self) -> bool {
+        self.is_part
+    }
+
+    /// Returns the leaf with conditions that become known while the query runs, in place of those that it has.
+    #[must_use]
+    pub(crate) fn with_dynamic_filters(&self, filters: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { dynamic_filters: filters, ..self.copied() }
+    }
+
+    /// Returns the leaf of a scan to which the source agreed after this one was cut into splits.
+    #[must_use]
+    pub fn agreed(&self, scan: RemoteScan) -> Self {
+        let splits = self.source.recut(&scan, self.splits().cloned().collect());
+        let leaf = Self::new(scan, splits, Arc::clone(&self.source));
+        Self { refusals: self.refusals.clone(), ..leaf }
+    }
+
+    /// Returns the conditions that become known while the query runs.
+    pub fn dynamic_filters(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.dynamic_filters
+    }
+
+    fn copied(&self) -> Self {
+        Self {
+            is_part: self.is_part,
+            dynamic_filters: self.dynamic_filters.clone(),
+            refusals: self.refusals.clone(),
+            ..Self::with_groups(
+                Arc::clone(&self.scan),
+                self.groups.clone(),
+                Arc::clone(&self.source),
+            )
+        }
+    }
+
+    /// Returns the leaf with one more piece of work that the source did not take.
+    #[must_use]
+    pub fn refused(&self, refusal: Refusal) -> Self {
+        let refusals = self.refusals.iter().cloned().chain([refusal]).collect();
+        Self { refusals, ..self.copied() }
+    }
+
+    /// Returns what the source was offered as a leaf and did not take.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
     }
 
     /// Returns what is read.
@@ -82,10 +172,13 @@ impl DisplayAs for RemoteScanExec {
     fn fmt_as(&self, _type: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n_splits = self.splits().count();
         write!(f, "RemoteScanExec: {}, splits={n_splits}", self.scan.display_name())?;
-        match self.splits().next() {
-            Some(first) => write!(f, ", remote={}", self.source.describe(&self.scan, first)),
-            None => Ok(()),
+        if let Some(first) = self.splits().next() {
+            write!(f, ", remote={}", self.source.describe(&self.scan, first))?;
         }
+        for filter in &self.dynamic_filters {
+            write!(f, ", dynamic_filter={filter}")?;
+        }
+        Ok(())
     }
 }
 
@@ -104,9 +197,41 @@ impl ExecutionPlan for RemoteScanExec {
 
     fn apply_expressions(
         &self,
-        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
     ) -> DataFusionResult<TreeNodeRecursion> {
+        for filter in &self.dynamic_filters {
+            if visit(filter)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
         Ok(TreeNodeRecursion::Continue)
+    }
+
+    /// Notes the filters that become known later; whoever pushes them checks them as well. A scan that stops early, or
+    /// returns other rows than those that it reads, needs all that it finds.
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        result: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> DataFusionResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let offered = result.parent_filters.into_iter().map(|parent| parent.filter);
+        let (mut dynamic, mut answers) = (self.dynamic_filters.clone(), Vec::new());
+        for filter in offered {
+            answers.push(PushedDown::No);
+            if !dynamic::ids_in(&filter).is_empty() {
+                dynamic.push(filter);
+            }
+        }
+        let takes = matches!(phase, FilterPushdownPhase::Post)
+            && self.scan.aggregate.is_none()
+            && self.scan.limit.is_none()
+            && dynamic.len() > self.dynamic_filters.len();
+        let updated: Option<Arc<dyn ExecutionPlan>> = match takes {
+            true => Some(Arc::new(self.with_dynamic_filters(dynamic))),
+            false => None,
+        };
+        Ok(FilterPushdownPropagation { filters: answers, updated_node: updated })
     }
 
     fn with_new_children(
@@ -117,38 +242,98 @@ impl ExecutionPlan for RemoteScanExec {
     }
 
     /// The rows arrive through a bounded channel from a task on the runtime for I/O; dropping the stream
-    /// ends that task, and with it the remote statement.
+    /// ends that task, and with it the remote statement. A scan that waits for a join begins when its first row is
+    /// wanted: a join that wants rows knows its keys.
     fn execute(
         &self,
         partition: usize,
         context: Arc<TaskContext>,
     ) -> DataFusionResult<SendableRecordBatchStream> {
-        let settings = QuerySettings::of(context.session_config());
-        let splits = self.groups.get(partition).cloned().unwrap_or_default();
-        let (scan, source) = (Arc::clone(&self.scan), Arc::clone(&self.source));
-        let schema = self.schema();
-        let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), BATCHES_AHEAD);
-        let sender = builder.tx();
-        let read = async move {
-            for split in &splits {
-                let mut rows = source.open(&scan, split, &settings)?;
-                while let Some(batch) = rows.next().await {
-                    let batch = checked(batch?, &schema, &scan)?;
-                    metrics.record_output(batch.num_rows());
-                    if sender.send(Ok(batch)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-            Ok(())
+        let (schema, settings) = (self.schema(), QuerySettings::of(context.session_config()));
+        let filters = match settings.dynamic_filter_wait_ms {
+            0 => Vec::new(),
+            _ => self.dynamic_filters.clone(),
         };
-        builder.spawn_on(read, &environment::io_runtime());
-        Ok(builder.build())
+        let waits = !filters.is_empty();
+        let reading = Reading {
+            settings,
+            scan: Arc::clone(&self.scan),
+            source: Arc::clone(&self.source),
+            schema: Arc::clone(&schema),
+            splits: self.groups.get(partition).cloned().unwrap_or_default(),
+            all_splits: (!self.is_part).then(|| self.splits().cloned().collect()),
+            place: (partition, self.groups.len()),
+            filters,
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+        };
+        Ok(match waits {
+            false => reading.start(),
+            true => {
+                let rows = stream::once(async move { reading.start() }).flatten();
+                Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+            }
+        })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
+    }
+}
+
+/// One partition that is being read.
+struct Reading {
+    settings: QuerySettings,
+    scan: Arc<RemoteScan>,
+    source: Arc<dyn RowSource>,
+    schema: SchemaRef,
+    splits: Vec<Split>,
+    /// All splits of the scan, if this leaf has them all.
+    all_splits: Option<Vec<Split>>,
+    /// Which partition of how many this is.
+    place: (usize, usize),
+    /// What to wait for.
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+    metrics: BaselineMetrics,
+}
+
+impl Reading {
+    fn start(self) -> SendableRecordBatchStream {
+        let mut builder =
+            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), BATCHES_AHEAD);
+        let sender = builder.tx();
+        builder.spawn_on(self.run(sender), &environment::io_runtime());
+        builder.build()
+    }
+
+    async fn run(mut self, sender: Sender<DataFusionResult<RecordBatch>>) -> DataFusionResult<()> {
+        if !self.filters.is_empty() {
+            let wait_max = Duration::from_millis(self.settings.dynamic_filter_wait_ms);
+            match dynamic::narrowed(&self.scan, &self.filters, &self.source, wait_max).await? {
+                Narrowed::Nothing => return Ok(()),
+                Narrowed::Scan(scan) => self.narrow(*scan),
+            }
+        }
+        for split in &self.splits {
+            let mut rows = self.source.open(&self.scan, split, &self.settings)?;
+            while let Some(batch) = rows.next().await {
+                let batch = checked(batch?, &self.schema, &self.scan)?;
+                self.metrics.record_output(batch.num_rows());
+                if sender.send(Ok(batch)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// With more filters fewer splits may be faster. All partitions come to the same splits, and each takes its own.
+    fn narrow(&mut self, scan: RemoteScan) {
+        if let Some(splits) = self.all_splits.take() {
+            let (partition, n_partitions) = self.place;
+            let splits = self.source.recut(&scan, splits).into_iter();
+            self.splits = splits.skip(partition).step_by(n_partitions).collect();
+        }
+        self.scan = Arc::new(scan);
     }
 }
 

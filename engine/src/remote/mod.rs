@@ -4,17 +4,35 @@
 //! RemoteTable (planning)  ── negotiates filters and limit with the RowSource; filters that it does not
 //!   │                        do together with the others stand in a FilterExec above the leaf
 //!   └─► RemoteScan        ── what was agreed: values, never SQL text, never a secret
-//!         └─► RemoteScanExec (execution, any node) ── one partition per group of splits
-//!               └─► RowSource::open(scan, split)
+//!         └─► RemoteScanExec (planning) ── is offered aggregates and the first rows of an order
+//!               └─► RemoteScanExec (execution, any node) ── one partition per group of splits
+//!                     └─► RowSource::open(scan, split)
+//!
+//! literal, value, predicate, aggregate   the language of what may be agreed
+//! logical, physical                      expressions of the planner in that language
+//! dynamic                                filters that become known while a query runs
+//! reason                                 why the rest was not agreed
 //! ```
 //! Nothing here knows how a source is asked; that is the connector's.
 
+mod aggregate;
+mod dynamic;
 mod exec;
+mod literal;
+mod logical;
+mod physical;
 mod predicate;
+mod reason;
 mod scan;
 mod table;
+mod value;
 
+pub use aggregate::{Aggregate, Function, Group, Measure};
+pub use dynamic::waiting_for_joins;
 pub use exec::RemoteScanExec;
-pub use predicate::{Comparison, Literal, Predicate};
-pub use scan::{RemoteColumn, RemoteScan};
-pub use table::{Refusal, RemoteTable};
+pub use literal::Literal;
+pub use predicate::{Comparison, Predicate};
+pub use reason::{Reason, ReasonCode, Refusal};
+pub use scan::{OrderKey, RemoteColumn, RemoteScan};
+pub use table::RemoteTable;
+pub use value::{Operation, Value};

@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Predicate;
+use super::{Aggregate, Predicate};
 
 /// A column of a remote table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,17 @@ pub struct RemoteColumn {
     pub remote_type: String,
     /// What else the connector needs to know of the column (collation, declared values, ...).
     pub detail: Value,
+}
+
+/// One key of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderKey {
+    /// The column, as an index into `RemoteScan::columns`.
+    pub column: usize,
+    /// Whether the greatest comes first.
+    pub descending: bool,
+    /// Whether NULLs come before all else.
+    pub nulls_first: bool,
 }
 
 /// One agreed scan of one remote table. Everything in it may be printed.
@@ -38,6 +49,10 @@ pub struct RemoteScan {
     pub projection: Vec<usize>,
     /// The source returns only rows for which all of these are true.
     pub filters: Vec<Predicate>,
+    /// What the source returns instead of rows: then `projection` says nothing, and order and limit are not set.
+    pub aggregate: Option<Aggregate>,
+    /// Of each split only the first `limit` rows in this order are wanted; they may arrive in any.
+    pub order: Vec<OrderKey>,
     /// The source may stop after that many rows per split.
     pub limit: Option<usize>,
     /// What all splits share: a snapshot, for instance. Written by `RowSource::splits`.
@@ -54,19 +69,37 @@ impl RemoteScan {
             projection: (0..columns.len()).collect(),
             columns,
             filters: Vec::new(),
+            aggregate: None,
+            order: Vec::new(),
             limit: None,
             shared: Value::Null,
         }
     }
 
     /// Returns the columns that the scan returns, in order.
-    pub fn projected(&self) -> impl Iterator<Item = &RemoteColumn> {
+    pub fn output(&self) -> Vec<RemoteColumn> {
+        match &self.aggregate {
+            Some(aggregate) => aggregate.output(&self.columns),
+            None => self.projected().cloned().collect(),
+        }
+    }
+
+    /// Returns the columns that are read of each row, in order.
+    fn projected(&self) -> impl Iterator<Item = &RemoteColumn> {
         self.projection.iter().filter_map(|index| self.columns.get(*index))
+    }
+
+    /// Whether the scan returns rows without columns, so that only their number counts.
+    pub fn counts_rows(&self) -> bool {
+        self.aggregate.is_none() && self.projection.is_empty()
     }
 
     /// Returns the schema of the batches that the scan returns.
     pub fn output_schema(&self) -> SchemaRef {
-        schema_of(self.projected())
+        match &self.aggregate {
+            Some(aggregate) => schema_of(aggregate.output(&self.columns).iter()),
+            None => schema_of(self.projected()),
+        }
     }
 
     /// Returns the schema of the whole table.

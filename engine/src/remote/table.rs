@@ -12,20 +12,11 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 
-use super::{Predicate, RemoteScan, RemoteScanExec};
+use super::{Predicate, Reason, ReasonCode, Refusal, RemoteScan, RemoteScanExec};
 use crate::Error;
 use crate::connector::{Outcome, Pushdown, RowSource};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
-
-/// A filter that stays with the engine, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The filter as the planner prints it.
-    pub filter: String,
-    /// The source's reason.
-    pub reason: String,
-}
 
 /// A remote table in one query.
 #[derive(Debug)]
@@ -48,7 +39,7 @@ impl RemoteTable {
         let answers = self.offer(filters);
         let refusal = |(filter, answer): (&&Expr, Outcome)| match answer {
             Outcome::Exact | Outcome::Inexact => None,
-            Outcome::Refused(reason) => Some(Refusal { filter: filter.to_string(), reason }),
+            Outcome::Refused(reason) => Some(Refusal { work: filter.to_string(), reason }),
         };
         filters.iter().zip(answers).filter_map(refusal).collect()
     }
@@ -62,10 +53,11 @@ impl RemoteTable {
     /// Offers one more filter; `agreed` grows by it if the source takes it.
     fn offer_one(&self, agreed: &mut RemoteScan, filter: &Expr) -> Outcome {
         if !self.scope.settings().pushdown {
-            return Outcome::Refused("pushdown is switched off in this session".to_owned());
+            return Outcome::Refused(switched_off());
         }
-        let Some(predicate) = Predicate::from_expr(filter, &agreed.columns) else {
-            return Outcome::Refused("the expression is not one that sources share".to_owned());
+        let predicate = match Predicate::from_expr(filter, &agreed.columns) {
+            Ok(predicate) => predicate,
+            Err(reason) => return Outcome::Refused(reason),
         };
         let answer = self.source.negotiate(agreed, Pushdown::Filter(&predicate));
         if !matches!(answer, Outcome::Refused(_)) {
@@ -94,6 +86,11 @@ impl RemoteTable {
         }
         (scan, left)
     }
+}
+
+/// Why nothing is offered while the session says so.
+fn switched_off() -> Reason {
+    Reason::new(ReasonCode::SwitchedOff, "pushdown is switched off in this session")
 }
 
 /// Adds the columns that `filters` need behind those that are returned anyway.

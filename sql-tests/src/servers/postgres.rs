@@ -88,6 +88,11 @@ impl Postgres {
         self.port
     }
 
+    /// Returns what the server has written so far; `ALTER SYSTEM SET log_statement` says what that is.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join("log"))?)
+    }
+
     /// Returns the file of the authority that signed the server's certificate for `localhost`.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("server.crt")

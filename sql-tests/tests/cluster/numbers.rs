@@ -17,7 +17,7 @@ use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{
     Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry, TableKind,
 };
-use meshwork_engine::remote::{RemoteColumn, RemoteScan, RemoteTable};
+use meshwork_engine::remote::{Reason, ReasonCode, RemoteColumn, RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::{Error, Result};
@@ -106,7 +106,7 @@ struct Source;
 #[async_trait]
 impl RowSource for Source {
     fn negotiate(&self, _scan: &RemoteScan, _offer: Pushdown<'_>) -> Outcome {
-        Outcome::Refused("numbers are counted, not searched".to_owned())
+        Outcome::Refused(Reason::new(ReasonCode::Source, "numbers are counted, not searched"))
     }
 
     async fn splits(

@@ -4,6 +4,7 @@
 //! ```text
 //! suite      the cases, written once
 //! reading    cases of what is read: types, NULLs, shapes, names, filters, projection, limit
+//! gathering  cases of what a source does beyond filters: aggregates, first rows of an order
 //! failing    cases of what goes wrong or is not there: writes, cancel, source down, broken tables
 //! source     what a kind of source says about itself
 //! doors      both clusters, asked together
@@ -16,6 +17,7 @@
 
 mod doors;
 mod failing;
+mod gathering;
 mod lake;
 mod mysql;
 mod postgres;

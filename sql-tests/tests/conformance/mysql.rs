@@ -178,14 +178,24 @@ impl Source for MySql {
 
     fn requests(&self) -> Vec<(&'static str, &'static str)> {
         vec![
+            ("SELECT count(*) FROM {t}", "SELECT count(*) FROM `Odd ``Schêma\"`.`standard`\n"),
             (
-                "SELECT count(*) FROM {t}",
-                "SELECT count(*) FROM (SELECT 1 FROM `Odd ``Schêma\"`.`standard`) AS counted",
-            ),
-            (
-                "SELECT count(*) FROM {t} WHERE id > 5",
+                "SELECT 7 FROM {t} WHERE id > 5",
                 "(SELECT 1 FROM `Odd ``Schêma\"`.`standard` WHERE `id` > 5) AS counted",
             ),
+            (
+                "SELECT id, sum(amount), max(id) FROM {t} WHERE id > 5 GROUP BY id",
+                "SELECT `id`, sum(`amount`), max(`id`) FROM `Odd ``Schêma\"`.`standard` WHERE `id` > 5 GROUP BY `id`",
+            ),
+            (
+                "SELECT name FROM {t} ORDER BY amount DESC NULLS FIRST LIMIT 3",
+                "ORDER BY `amount` IS NULL DESC, `amount` DESC LIMIT 3",
+            ),
+            (
+                "SELECT name FROM {t} ORDER BY amount NULLS FIRST LIMIT 3",
+                "ORDER BY `amount` ASC LIMIT 3",
+            ),
+            ("SELECT count(*) FROM {t} GROUP BY name", ": COLLATION: the collation "),
             ("SELECT day, name FROM {t}", "SELECT `name`, `day` FROM"),
             (
                 "SELECT amount FROM {t} LIMIT 3",

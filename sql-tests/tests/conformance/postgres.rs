@@ -209,6 +209,18 @@ impl Source for PostgreSql {
         vec![
             ("SELECT day, name FROM {t}", "SELECT \"name\", \"day\" FROM"),
             ("SELECT name FROM {t} WHERE id > 5 LIMIT 3", "WHERE \"id\" > 5 LIMIT 3"),
+            (
+                "SELECT name FROM {t} ORDER BY id DESC LIMIT 3",
+                "ORDER BY \"id\" DESC NULLS LAST LIMIT 3",
+            ),
+            (
+                "SELECT flag, sum(amount), max(day), count(name) FILTER (WHERE id > 5) FROM {t} GROUP BY flag",
+                "SELECT \"flag\", sum(\"amount\")::numeric(38,2), max(\"day\"), \
+                 count(CASE WHEN \"id\" > 5 THEN \"name\" END) FROM",
+            ),
+            ("SELECT avg(amount * 2) FROM {t}", "sum((\"amount\" * (2)))::numeric("),
+            ("SELECT sum(ratio) FROM {t}", "sum(source."),
+            ("SELECT name FROM {t} ORDER BY ratio LIMIT 3", ": FLOAT: -0 is less than 0 here"),
         ]
     }
 

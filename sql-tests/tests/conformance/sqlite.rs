@@ -121,7 +121,9 @@ impl Source for Sqlite {
 
     fn requests(&self) -> Vec<(&'static str, &'static str)> {
         vec![
-            ("SELECT count(*) FROM {t}", "SELECT count(*) FROM (SELECT 1 FROM `main`.`standard`)"),
+            ("SELECT count(*) FROM {t}", "SELECT count(*) FROM `main`.`standard`\n"),
+            ("SELECT 7 FROM {t}", "SELECT count(*) FROM (SELECT 1 FROM `main`.`standard`)"),
+            ("SELECT max(amount) FROM {t}", ": TYPE: column amount of type DECIMAL(12,2) may hold"),
             ("SELECT day, name FROM {t}", "SELECT `name`, `day` FROM `main`.`standard`"),
             (
                 "SELECT name FROM {t} WHERE name IS NOT NULL LIMIT 3",

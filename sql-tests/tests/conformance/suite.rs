@@ -5,10 +5,10 @@ use meshwork_sql_tests::source::nasty_texts;
 
 use crate::doors::Doors;
 use crate::source::{CATALOG, Column, Kind, Source, Table, Value, Writes};
-use crate::{failing, reading};
+use crate::{failing, gathering, reading};
 
 /// All cases. Those that need tables of their own are `refused` where nobody can make one.
-const CASES: [&str; 13] = [
+const CASES: [&str; 14] = [
     "types",
     "nulls",
     "empty",
@@ -18,6 +18,7 @@ const CASES: [&str; 13] = [
     "filters",
     "projection",
     "limit",
+    "gathering",
     "writes",
     "cancel",
     "away",
@@ -70,6 +71,7 @@ impl Trial {
             "filters" => reading::filters(self).await,
             "projection" => reading::projection(self).await,
             "limit" => reading::limit(self).await,
+            "gathering" => gathering::gathering(self).await,
             "writes" => failing::writes(self).await,
             "cancel" => failing::cancel(self).await,
             "away" => failing::away(self).await,

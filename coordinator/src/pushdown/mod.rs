@@ -1,0 +1,98 @@
+//! Work moved into row sources: what stands right above a scan is offered to its source.
+//!
+//! ```text
+//! filter, limit   by the planner itself, through RemoteTable::scan
+//! join            HashJoin ◄─ build, scan       keys of the build side become a filter of the scan, at run time
+//! aggregate       Final ◄─ Partial ◄─ scan      becomes  Final ◄─ scan that returns partial results
+//! top             Sort(fetch) ◄─ scan           becomes  Sort(fetch) ◄─ scan that returns the first rows
+//! ```
+//! The last two leave the operator that puts splits together where it is, so no rule here depends on how many splits there are.
+//! The source decides what it does; what it refuses is noted at the scan, for EXPLAIN. Projections in between are looked
+//! through, anything else ends the search.
+
+mod aggregate;
+mod below;
+mod top;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use meshwork_engine::remote::waiting_for_joins;
+use meshwork_engine::settings::QuerySettings;
+
+/// Returns DataFusion's rules for physical plans behind ours, which have to see plans as the planner made them: without
+/// exchanges, and each aggregate in two steps.
+pub(crate) fn before_all_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(PushIntoSources));
+    rules
+}
+
+/// Returns the rule that goes behind all others: scans wait for the joins above them, once these are settled.
+pub(crate) fn behind_all_rules() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    Arc::new(WaitForJoins)
+}
+
+/// See [`waiting_for_joins`].
+#[derive(Debug)]
+struct WaitForJoins;
+
+impl PhysicalOptimizerRule for WaitForJoins {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        waiting_for_joins(plan)
+    }
+
+    fn name(&self) -> &str {
+        "wait_for_joins"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Offers aggregates and the first rows of orders to the sources below them.
+#[derive(Debug)]
+struct PushIntoSources;
+
+impl PhysicalOptimizerRule for PushIntoSources {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if config.extensions.get::<QuerySettings>().is_some_and(|settings| !settings.pushdown) {
+            return Ok(plan);
+        }
+        plan.transform_up(|node| match pushed(&node)? {
+            Some(changed) => Ok(Transformed::yes(changed)),
+            None => Ok(Transformed::no(node)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "push_into_sources"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Returns what becomes of an operator, if it is one that a source below it may do.
+fn pushed(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    match aggregate::pushed(node)? {
+        Some(changed) => Ok(Some(changed)),
+        None => top::pushed(node),
+    }
+}

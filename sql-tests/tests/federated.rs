@@ -1,0 +1,113 @@
+//! Queries over two sources: what is known of the small side reaches the large one, on one process and on three.
+//!
+//! The server's own log says what it was asked.
+
+use anyhow::{Context, Result, ensure};
+use meshwork::client::Client;
+use meshwork_sql_tests::cluster::{Cluster, Shape};
+use meshwork_sql_tests::compare::same_rows;
+use meshwork_sql_tests::servers::Postgres;
+use meshwork_sql_tests::spread::catalog_file;
+
+/// Rows of the large table: enough for more than one split.
+const N_ROWS: usize = 200_000;
+
+/// A large table with an index on a server that logs every statement, and small tables in a lake.
+struct Federation {
+    server: Postgres,
+    cluster: Cluster,
+    _lake: tempfile::TempDir,
+}
+
+impl Federation {
+    async fn start(shape: Shape) -> Result<Self> {
+        let server = Postgres::start()?;
+        let fill = format!(
+            "CREATE TABLE sale AS SELECT n AS id, n % 1000 AS shop, (n % 97)::numeric(8,2) AS amount, \
+             DATE '2020-01-01' + n % 2000 AS day, repeat('x', 100) AS pad FROM generate_series(1, {N_ROWS}) n"
+        );
+        server
+            .execute(&[
+                &fill,
+                "CREATE INDEX ON sale (id)",
+                "ANALYZE sale",
+                "ALTER SYSTEM SET log_statement = 'all'",
+                "SELECT pg_reload_conf()",
+            ])
+            .await?;
+        let lake = tempfile::tempdir()?;
+        let location = [("location".to_owned(), lake.path().to_string_lossy().into_owned())];
+        let catalogs = [
+            ("pg", catalog_file("postgres", server.properties())),
+            ("lake", catalog_file("lake", location.into())),
+        ];
+        let cluster = Cluster::start(shape, &catalogs).await?;
+        let mut client = cluster.client().await?;
+        for statement in [
+            "CREATE SCHEMA lake.web",
+            "CREATE TABLE lake.web.visit AS SELECT n * 1000 AS sale, n AS visitor FROM (SELECT unnest(range(1, 151)) AS n) AS r",
+            "CREATE TABLE lake.web.nobody AS SELECT sale FROM lake.web.visit WHERE visitor < 0",
+        ] {
+            client.run(statement).await?;
+        }
+        Ok(Self { server, cluster, _lake: lake })
+    }
+
+    /// Runs a query with everything moved that can be, and with nothing; returns the reads of the large table that the
+    /// server saw of the first.
+    async fn reads(&self, client: &mut Client, sql: &str) -> Result<Vec<String>> {
+        client.run("SET SESSION pushdown = false").await?;
+        client.run("SET SESSION dynamic_filter_wait_ms = 0").await?;
+        let expected = client.query(sql).await?;
+        client.run("RESET SESSION pushdown").await?;
+        client.run("RESET SESSION dynamic_filter_wait_ms").await?;
+        let before = self.server.log()?.len();
+        let found = client.query(sql).await?;
+        same_rows(&expected, &found).with_context(|| sql.to_owned())?;
+        let log = self.server.log()?;
+        let said = log.get(before..).context("a log only grows")?;
+        Ok(said.lines().filter(|line| line.contains("COPY (SELECT")).map(str::to_owned).collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_small_side_reaches_the_large_one() -> Result<()> {
+    for shape in [Shape::Standalone, Shape::Workers(2)] {
+        let federation = Federation::start(shape).await?;
+        let mut client = federation.cluster.client().await?;
+
+        let joined = "SELECT count(*), sum(s.amount) FROM pg.public.sale s JOIN lake.web.visit v ON s.id = v.sale";
+        let reads = federation.reads(&mut client, joined).await?;
+        ensure!(
+            !reads.is_empty() && reads.iter().all(|read| read.contains("\"id\" IN (")),
+            "{reads:?}"
+        );
+        // One statement finds the keys by the index; where several nodes read, each has its part of the table.
+        ensure!(shape != Shape::Standalone || reads.len() == 1, "{reads:?}");
+
+        let semi = "SELECT amount FROM pg.public.sale WHERE id IN (SELECT sale FROM lake.web.visit WHERE visitor < 20)";
+        let reads = federation.reads(&mut client, semi).await?;
+        ensure!(
+            !reads.is_empty() && reads.iter().all(|read| read.contains("\"id\" IN (")),
+            "{reads:?}"
+        );
+
+        let nobody =
+            "SELECT s.amount FROM pg.public.sale s JOIN lake.web.nobody n ON s.id = n.sale";
+        let reads = federation.reads(&mut client, nobody).await?;
+        ensure!(reads.is_empty(), "nothing joins, and yet {reads:?}");
+
+        // Outer joins keep rows that match nothing: those of the large side have to come.
+        let kept = "SELECT count(*), count(v.visitor) FROM pg.public.sale s LEFT JOIN lake.web.visit v ON s.id = v.sale";
+        let reads = federation.reads(&mut client, kept).await?;
+        ensure!(!reads.is_empty() && reads.iter().all(|read| !read.contains(" IN (")), "{reads:?}");
+
+        let latest = "SELECT count(*), min(id) FROM pg.public.sale WHERE id > (SELECT max(sale) FROM lake.web.visit)";
+        let reads = federation.reads(&mut client, latest).await?;
+        ensure!(
+            !reads.is_empty() && reads.iter().all(|read| read.contains("\"id\" > 150000")),
+            "{reads:?}"
+        );
+    }
+    Ok(())
+}
