@@ -12,6 +12,7 @@
 
 mod aggregate;
 mod below;
+mod same_names;
 mod top;
 
 use std::sync::Arc;
@@ -28,9 +29,9 @@ use meshwork_engine::settings::QuerySettings;
 /// Returns DataFusion's rules for physical plans behind ours, which have to see plans as the planner made them: without
 /// exchanges, and each aggregate in two steps.
 pub(crate) fn before_all_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules = PhysicalOptimizer::new().rules;
-    rules.insert(0, Arc::new(PushIntoSources));
-    rules
+    let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(PushIntoSources);
+    let others = PhysicalOptimizer::new().rules.into_iter().map(same_names::guarded);
+    std::iter::once(ours).chain(others).collect()
 }
 
 /// Returns the rule that goes behind all others: scans wait for the joins above them, once these are settled.
