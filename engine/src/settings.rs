@@ -1,11 +1,22 @@
 //! Settings of one query that every node taking part needs: they travel with its tasks.
 
 use datafusion::common::extensions_options;
-use datafusion::config::ConfigExtension;
+use datafusion::config::{ConfigExtension, ConfigOptions};
 use datafusion::execution::config::SessionConfig;
 
 /// The zone that timestamps with a zone are in, on every node.
-pub const TIME_ZONE: &str = "+00:00";
+const TIME_ZONE: &str = "+00:00";
+/// Keys of a build side, of a partition, that become a list for the scan on the other side; of more only the bounds do.
+const JOIN_KEYS_MAX: usize = 20_000;
+const JOIN_KEYS_BYTES_MAX: usize = 2 << 20;
+
+/// Sets what coordinator and workers have to have alike, as none of it travels with a task.
+pub fn set_for_all_nodes(options: &mut ConfigOptions) {
+    // Without a zone `TIMESTAMP WITH TIME ZONE` would be a timestamp without one.
+    options.execution.time_zone = Some(TIME_ZONE.to_owned());
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = JOIN_KEYS_MAX;
+    options.optimizer.hash_join_inlist_pushdown_max_size = JOIN_KEYS_BYTES_MAX;
+}
 
 extensions_options! {
     /// What a task knows about its query. Shipped to workers; holds no secret.

@@ -15,7 +15,7 @@ use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::codec::RemoteScanCodec;
 use meshwork_engine::codec::channel::named_task;
 use meshwork_engine::functions;
-use meshwork_engine::settings::{QuerySettings, TIME_ZONE};
+use meshwork_engine::settings::{QuerySettings, set_for_all_nodes};
 
 use crate::control::Control;
 use crate::stoppable::make_stoppable;
@@ -53,7 +53,7 @@ impl WorkerSessionBuilder for TaskSessions {
             builder.with_distributed_option_extension_from_headers::<QuerySettings>(&headers)?;
         let mut config = builder.config().take().unwrap_or_default();
         let settings = QuerySettings::of(&config);
-        config.options_mut().execution.time_zone = Some(TIME_ZONE.to_owned());
+        set_for_all_nodes(config.options_mut());
         config.set_extension(self.tasks.begin(named_task(&headers), &settings.query_id));
         let mut builder = builder.with_config(config.with_batch_size(settings.batch_size.max(1)));
         if let Some(control) = &self.control {

@@ -11,6 +11,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
 use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::listing::helpers::expr_applicable_for_cols;
@@ -210,13 +211,27 @@ impl LakeTable {
             .infer_stats(state, &self.store, Arc::clone(&self.file_schema), &file.meta)
             .await
             .map_err(|e| broken(&file.meta.location, self.format, &e))?;
-        let read = Arc::new(read);
+        let read = Arc::new(self.without_bounds_of_floats(read));
         if let Some(cache) = cache {
             let entry =
                 CachedFileMetadata::new(file.meta.clone(), fingerprint, Arc::clone(&read), None);
             cache.put(&key, entry);
         }
         Ok(read)
+    }
+
+    /// The bounds of floats in a file say nothing of NaN and of the sign of zero: they are neither what `min` and `max`
+    /// are here, nor a reason to skip a file.
+    fn without_bounds_of_floats(&self, mut statistics: Statistics) -> Statistics {
+        for (column, field) in
+            statistics.column_statistics.iter_mut().zip(self.file_schema.fields())
+        {
+            if field.data_type().is_floating() {
+                column.min_value = Precision::Absent;
+                column.max_value = Precision::Absent;
+            }
+        }
+        statistics
     }
 
     fn grouped(

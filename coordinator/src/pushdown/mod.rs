@@ -12,6 +12,7 @@
 
 mod aggregate;
 mod below;
+mod floats;
 mod same_names;
 mod top;
 
@@ -34,9 +35,10 @@ pub(crate) fn before_all_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + S
     std::iter::once(ours).chain(others).collect()
 }
 
-/// Returns the rule that goes behind all others: scans wait for the joins above them, once these are settled.
-pub(crate) fn behind_all_rules() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
-    Arc::new(WaitForJoins)
+/// Returns the rules that go behind all others, once joins and filters are settled: scans wait for the joins above them,
+/// and prune by nothing that could lose a row.
+pub(crate) fn behind_all_rules() -> [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] {
+    [Arc::new(WaitForJoins), Arc::new(floats::FloatsPruneNothing)]
 }
 
 /// See [`waiting_for_joins`].

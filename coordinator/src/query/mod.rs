@@ -155,11 +155,10 @@ impl Coordinator {
             .with_default_features()
             .with_config(base_config())
             .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
-        let builder = builder
-            .with_physical_optimizer_rules(pushdown::before_all_rules())
-            .with_physical_optimizer_rule(fragment::few_rows())
-            .with_physical_optimizer_rule(fragment::yielding_joins())
-            .with_physical_optimizer_rule(pushdown::behind_all_rules());
+        let mut rules = pushdown::before_all_rules();
+        rules.extend([fragment::few_rows(), fragment::yielding_joins()]);
+        rules.extend(pushdown::behind_all_rules());
+        let builder = builder.with_physical_optimizer_rules(rules);
         let base = functions::register(builder).build();
         Arc::new(Self {
             catalogs: parts.catalogs,

@@ -32,6 +32,9 @@ use crate::settings::QuerySettings;
 /// Batches that one partition may read ahead of its consumer.
 const BATCHES_AHEAD: usize = 2;
 
+/// A list of keys may be long; its beginning says enough.
+const FILTER_CHARS_SHOWN: usize = 300;
+
 /// Reads groups of splits of one agreed scan; partition `i` reads group `i`, split after split.
 #[derive(Debug)]
 pub struct RemoteScanExec {
@@ -176,7 +179,8 @@ impl DisplayAs for RemoteScanExec {
             write!(f, ", remote={}", self.source.describe(&self.scan, first))?;
         }
         for filter in &self.dynamic_filters {
-            write!(f, ", dynamic_filter={filter}")?;
+            let text: String = filter.to_string().chars().take(FILTER_CHARS_SHOWN).collect();
+            write!(f, ", dynamic_filter={text}")?;
         }
         Ok(())
     }
