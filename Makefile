@@ -2,7 +2,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-.PHONY: demo test test-matrix test-long bench fmt lint
+.PHONY: demo test test-matrix test-long referee bench fmt lint
 
 # Builds the binary, lays sample sources out under .demo/, runs three queries, stays up until Ctrl-C.
 demo:
@@ -28,6 +28,13 @@ test-long:
 	cargo build --release --workspace --bins
 	MESHWORK_KILLS=500 MESHWORK_TEST_FAULTS=50 MESHWORK_TEST_TPCH_SCALE=1 cargo test --release --workspace \
 		--test store --test faults --test tpch --test cluster -- --test-threads 1 --include-ignored --nocapture
+
+# 200,000 random queries with pushdown, without, and of local copies; see docs/testing.md. ARGUMENTS='--replay SEED:CASE'
+# asks one of them again.
+ARGUMENTS ?= --pairs 200000
+referee:
+	cargo build --release --workspace --bins
+	$(CARGO_TARGET_DIR)/release/referee $(ARGUMENTS)
 
 # Side by side: TPC-H SF1 on plain DataFusion, standalone, coordinator and two workers; PostgreSQL; starting.
 bench:

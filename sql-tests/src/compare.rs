@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use anyhow::{Result, bail};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -97,6 +97,38 @@ fn sorted_rows(batches: &[RecordBatch]) -> Result<Vec<Vec<Cell>>> {
     };
     rows.sort_by(order);
     Ok(rows)
+}
+
+/// Returns all rows in their order, each value as a text that is the same for the same value only: the sign of zero
+/// counts, any NaN is one, and NULL is no text.
+///
+/// # Errors
+/// When a value cannot be written.
+pub fn exact_rows(batches: &[RecordBatch]) -> Result<Vec<Vec<String>>> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<Vec<String>> =
+            batch.columns().iter().map(exact_texts).collect::<Result<_>>()?;
+        rows.extend(
+            (0..batch.num_rows()).map(|row| {
+                columns.iter().map(|column| column[row].clone()).collect::<Vec<String>>()
+            }),
+        );
+    }
+    Ok(rows)
+}
+
+fn exact_texts(column: &ArrayRef) -> Result<Vec<String>> {
+    let is_text =
+        matches!(column.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let cells = cells(column.as_ref())?;
+    let text = |(row, cell): (usize, Cell)| match cell {
+        _ if column.is_null(row) => "NULL".to_owned(),
+        Cell::Exact(text) if is_text => format!("{text:?}"),
+        Cell::Exact(text) => text,
+        Cell::Float(number) => format!("{number:?}"),
+    };
+    Ok(cells.into_iter().enumerate().map(text).collect())
 }
 
 fn lexical(one: &[Cell], two: &[Cell]) -> Ordering {

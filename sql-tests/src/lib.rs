@@ -6,6 +6,7 @@
 //! servers    PostgreSQL, MariaDB, an S3 server: in scratch folders, on free ports
 //! source     one connector, asked directly
 //! fixtures   small tables as Parquet files, from readable text
+//! referee    random queries with pushdown, without, and over copies
 //! oracle     plain DataFusion over the same files
 //! compare    two results as multisets of rows
 //! slt        `.slt` cases through the real Flight SQL door
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod compare;
 pub mod fixtures;
 pub mod oracle;
+pub mod referee;
 pub mod servers;
 pub mod slt;
 pub mod source;

@@ -34,6 +34,11 @@ impl RemoteTable {
         Self { whole, source, scope, schema }
     }
 
+    /// Returns the scan of all columns and rows.
+    pub fn whole(&self) -> &RemoteScan {
+        &self.whole
+    }
+
     /// Returns the filters that the source would not take, each with its reason.
     pub fn refusals(&self, filters: &[&Expr]) -> Vec<Refusal> {
         let answers = self.offer(filters);
