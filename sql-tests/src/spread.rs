@@ -78,6 +78,30 @@ impl Spread {
         Ok(spread)
     }
 
+    /// Lets sessions of MariaDB read whole tables that do not ask for it: those of other programs.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn without_limits(&self) -> Result<()> {
+        self.mariadb.execute(&["SET GLOBAL sql_select_limit = DEFAULT"]).await
+    }
+
+    /// The ports of PostgreSQL and MariaDB.
+    pub fn ports(&self) -> [u16; 2] {
+        [self.postgres.port(), self.mariadb.port()]
+    }
+
+    /// The passwords of both, as the variables that their own clients read.
+    pub fn passwords(&self) -> [(&'static str, String); 2] {
+        let password = |properties: BTreeMap<String, String>| {
+            properties.get("password").cloned().unwrap_or_default()
+        };
+        [
+            ("PGPASSWORD", password(self.postgres.properties())),
+            ("MYSQL_PWD", password(self.mariadb.properties())),
+        ]
+    }
+
     /// The catalogs beside `lake`, as files of `etc/catalog`.
     pub fn catalogs(&self) -> Vec<(&'static str, String)> {
         let manifest = MANIFEST.replace("BASE", &self.rest.url());

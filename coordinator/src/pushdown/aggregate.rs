@@ -53,9 +53,10 @@ fn agreed(below: &Below<'_>, step: &AggregateExec) -> Result<Aggregate, Obstacle
         let message = "grouping sets are computed here";
         return Err(Reason::new(ReasonCode::Expression, message).into());
     }
-    let groups = step.group_expr().expr().iter().map(|(expr, name)| group(below, expr, name));
-    let groups = groups.collect::<Result<Vec<_>, _>>()?;
     let schema = step.schema();
+    let groups = step.group_expr().expr().iter().zip(schema.fields());
+    let groups = groups.map(|((expr, _name), field)| group(below, expr, field));
+    let groups = groups.collect::<Result<Vec<_>, _>>()?;
     let mut fields = schema.fields().iter().skip(groups.len());
     let mut measures = Vec::new();
     for (aggregate, filter) in step.aggr_expr().iter().zip(step.filter_expr()) {
@@ -73,12 +74,21 @@ fn agreed(below: &Below<'_>, step: &AggregateExec) -> Result<Aggregate, Obstacle
     Ok(aggregate)
 }
 
-fn group(below: &Below<'_>, expr: &Arc<dyn PhysicalExpr>, name: &str) -> Result<Group, Obstacle> {
+fn group(
+    below: &Below<'_>,
+    expr: &Arc<dyn PhysicalExpr>,
+    field: &FieldRef,
+) -> Result<Group, Obstacle> {
     let Value::Column(column) = below.value(expr)? else {
         let message = format!("{expr} is computed and grouped by here");
         return Err(Reason::new(ReasonCode::Expression, message).into());
     };
-    Ok(Group { column, name: name.to_owned() })
+    let arrives = below.leaf.scan().columns.get(column).map(|column| &column.data_type);
+    if arrives != Some(field.data_type()) {
+        let message = format!("{expr} is cast and grouped by here");
+        return Err(Reason::new(ReasonCode::Cast, message).into());
+    }
+    Ok(Group { column, name: field.name().clone() })
 }
 
 /// Returns the partial results that make up the state of an aggregate, in the order of its columns.

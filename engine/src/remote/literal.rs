@@ -7,7 +7,7 @@ use datafusion::common::ScalarValue;
 use serde::{Deserialize, Serialize};
 
 /// A constant in a condition; never NULL (SQL's NULL rules stay with the engine).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Literal {
     /// True or false.
     Bool(bool),

@@ -2,6 +2,7 @@
 //!
 //! Columns of an expression are those that the scan returns, in its order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
@@ -83,10 +84,14 @@ impl Predicate {
         }
         if let Some(list) = expr.downcast_ref::<InListExpr>() {
             let column = column(list.expr(), scan)?;
-            let values = list.list().iter().map(literal).collect::<Result<Vec<_>, _>>()?;
+            // The keys of a join come with their repetitions.
+            let values = list.list().iter().map(literal).collect::<Result<BTreeSet<_>, _>>()?;
             return match values.is_empty() {
                 true => Err(obstacle(expr)),
-                false => Ok(Self::In { column, values, negated: list.negated() }),
+                false => {
+                    let values = values.into_iter().collect();
+                    Ok(Self::In { column, values, negated: list.negated() })
+                }
             };
         }
         if let Some(like) = expr.downcast_ref::<LikeExpr>() {

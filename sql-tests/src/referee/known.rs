@@ -15,18 +15,7 @@ pub struct Known {
 }
 
 /// All of them.
-pub const KNOWN: &[Known] = &[
-    Known {
-        name: "lake-nan",
-        what: "statistics of Parquet leave NaN out, so that x > 5 skips row groups that hold NaN, which is greater here",
-        left_out: "NaN in columns of lake tables",
-    },
-    Known {
-        name: SAME_NAMES,
-        what: "DataFusion pushes a filter of a physical plan by the column's name, to the first of that name, where a join has two",
-        left_out: "differences that are gone when every column of the query has a name of its own: they are counted",
-    },
-];
+pub const KNOWN: &[Known] = &[];
 
 /// Two columns of one name.
 pub(super) const SAME_NAMES: &str = "same-names";

@@ -3,12 +3,14 @@
 //! ```text
 //! bench [tpch]      TPC-H on plain DataFusion, one process, a coordinator with two workers
 //! bench small       of these only the query that needs no exchange
+//! bench federated   TPC-H spread over four sources, beside Parquet alone, and beside `DuckDB`
 //! bench postgres    a large table of PostgreSQL beside the server's own COPY; sums while money moves
 //! bench start       how soon a node is ready, and what an idle one holds
 //! ```
 //! `BENCH_SCALE` (1), `BENCH_ROUNDS` (3) and `BENCH_FOLDER` (target/bench) change what is run. A figure is that of
 //! the fastest round.
 
+mod federated;
 mod postgres;
 mod start;
 mod tpch;
@@ -34,9 +36,12 @@ fn main() -> Result<()> {
     match wanted.as_deref() {
         None | Some("tpch") => runtime.block_on(tpch::run(clients.handle())),
         Some("small") => runtime.block_on(tpch::run_small(clients.handle())),
+        Some("federated") => runtime.block_on(federated::run()),
         Some("postgres") => runtime.block_on(postgres::run()),
         Some("start") => runtime.block_on(start::run()),
-        Some(other) => bail!("there is no benchmark {other}: tpch, small, postgres, start"),
+        Some(other) => {
+            bail!("there is no benchmark {other}: tpch, small, federated, postgres, start")
+        }
     }
 }
 

@@ -1,0 +1,169 @@
+//! TPC-H spread over Parquet, PostgreSQL, MariaDB and REST, beside ourselves over Parquet alone; and `DuckDB` over both, where
+//! `BENCH_PYTHON` names a Python that has it (see `sql-tests/clients/duckdb_tpch.py`). One interleaved run on the same cores.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
+use meshwork::client::Client;
+use meshwork::demo::tpch::Extent;
+use meshwork_sql_tests::cluster::{Cluster, Shape};
+use meshwork_sql_tests::spread::{Spread, catalog_file, relocate};
+use meshwork_sql_tests::{compare, tpch};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::{folder, n_rounds, say, scale, setting, timed};
+
+/// Files of each large table.
+const N_FILES: i32 = 4;
+
+/// Milliseconds of the fastest round for one query, and whether the spread tables answered as the files did.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    files_ms: f64,
+    spread_ms: f64,
+    duckdb_files_ms: f64,
+    duckdb_spread_ms: f64,
+    equal: bool,
+}
+
+/// Measures and prints.
+pub(crate) async fn run() -> Result<()> {
+    let (scale, n_rounds) = (scale()?, n_rounds()?);
+    say(&format!("TPC-H at scale factor {scale} over four sources, {n_rounds} rounds"));
+    let lake = folder()?.join(format!("sf{scale}"));
+    tpch::write_lake(&lake, Extent { scale, n_files: N_FILES })?;
+    let spread = Spread::start(scale).await?;
+    spread.without_limits().await?;
+    let location = [("location".to_owned(), lake.to_string_lossy().into_owned())];
+    let mut catalogs = spread.catalogs();
+    catalogs.push(("lake", catalog_file("lake", location.into())));
+    let cluster = Cluster::start(Shape::Standalone, &catalogs).await?;
+    let mut client = cluster.client().await?;
+    client.run("USE lake.tpch").await?;
+    let mut duckdb = DuckDb::start(&lake.join("tpch"), &spread)?;
+    let slowest = f64::INFINITY;
+    let nothing = Figures {
+        files_ms: slowest,
+        spread_ms: slowest,
+        duckdb_files_ms: slowest,
+        duckdb_spread_ms: slowest,
+        equal: true,
+    };
+    let mut figures = vec![nothing; tpch::N_QUERIES];
+    for round in 1..=n_rounds {
+        for (index, figure) in figures.iter_mut().enumerate() {
+            let sql = tpch::query(index + 1)?;
+            let asked = ask_all(&mut client, duckdb.as_mut(), &sql, figure).await;
+            asked.with_context(|| format!("q{:02}", index + 1))?;
+        }
+        say(&format!("round {round} of {n_rounds} done"));
+    }
+    report(&figures, duckdb.is_some());
+    Ok(())
+}
+
+async fn ask_all(
+    client: &mut Client,
+    duckdb: Option<&mut DuckDb>,
+    sql: &str,
+    figure: &mut Figures,
+) -> Result<()> {
+    let (expected, took) = ask(client, sql).await?;
+    figure.files_ms = figure.files_ms.min(took);
+    let (found, took) = ask(client, &relocate(sql)).await?;
+    figure.spread_ms = figure.spread_ms.min(took);
+    figure.equal &= compare::same_rows(&expected, &found).is_ok();
+    if let Some(duckdb) = duckdb {
+        figure.duckdb_files_ms = figure.duckdb_files_ms.min(duckdb.ask("files", sql).await?);
+        figure.duckdb_spread_ms = figure.duckdb_spread_ms.min(duckdb.ask("spread", sql).await?);
+    }
+    Ok(())
+}
+
+async fn ask(client: &mut Client, sql: &str) -> Result<(Vec<RecordBatch>, f64)> {
+    timed(async { Ok(client.query(sql).await?) }).await
+}
+
+/// A process of Python that answers with how long `DuckDB` took.
+struct DuckDb {
+    _process: Child,
+    questions: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl DuckDb {
+    /// Starts it, if `BENCH_PYTHON` is set.
+    fn start(files: &Path, spread: &Spread) -> Result<Option<Self>> {
+        let python: PathBuf = setting("BENCH_PYTHON", PathBuf::new())?;
+        if python.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join("duckdb_tpch.py");
+        let ([postgres_port, mariadb_port], variables) = (spread.ports(), spread.passwords());
+        let mut process = Command::new(python)
+            .arg(script)
+            .arg(files)
+            .args([postgres_port.to_string(), mariadb_port.to_string()])
+            .envs(variables)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let questions = process.stdin.take().context("standard input is piped")?;
+        let answers = process.stdout.take().context("standard output is piped")?;
+        let answers = BufReader::new(answers).lines();
+        Ok(Some(Self { _process: process, questions, answers }))
+    }
+
+    /// Returns the milliseconds of a query.
+    async fn ask(&mut self, schema: &str, sql: &str) -> Result<f64> {
+        let question = format!("{}\n", json!({ "schema": schema, "sql": sql }));
+        self.questions.write_all(question.as_bytes()).await?;
+        let answer = self.answers.next_line().await?.context("DuckDB ended")?;
+        let answer: Value = serde_json::from_str(&answer)?;
+        answer["ms"].as_f64().context("DuckDB says no time")
+    }
+}
+
+fn report(figures: &[Figures], with_duckdb: bool) {
+    say(
+        "\n| query | files ms | spread ms | spread/files | DuckDB files ms | DuckDB spread ms | ours/DuckDB, spread |",
+    );
+    say("|---|---:|---:|---:|---:|---:|---:|");
+    for (index, figure) in figures.iter().enumerate() {
+        let Figures { files_ms, spread_ms, duckdb_files_ms, duckdb_spread_ms, equal } = figure;
+        let differs = if *equal { "" } else { " (rows differ)" };
+        say(&format!(
+            "| q{:02}{differs} | {files_ms:.0} | {spread_ms:.0} | {:.2} | {duckdb_files_ms:.0} | \
+             {duckdb_spread_ms:.0} | {:.2} |",
+            index + 1,
+            spread_ms / files_ms,
+            spread_ms / duckdb_spread_ms
+        ));
+    }
+    let n_equal = figures.iter().filter(|figure| figure.equal).count();
+    let mean = |ratio: fn(&Figures) -> f64| {
+        let logs: f64 = figures.iter().map(|figure| ratio(figure).ln()).sum();
+        #[expect(clippy::cast_precision_loss, reason = "there are 22 queries")]
+        let mean = (logs / figures.len() as f64).exp();
+        mean
+    };
+    let slowest = figures.iter().map(|f| f.spread_ms / f.files_ms).fold(0.0, f64::max);
+    say(&format!(
+        "{n_equal} of {} equal; spread over files: geometric mean {:.2}, slowest {slowest:.2}",
+        figures.len(),
+        mean(|f| f.spread_ms / f.files_ms)
+    ));
+    if with_duckdb {
+        say(&format!(
+            "DuckDB spread over files {:.2}; ours over DuckDB: files {:.2}, spread {:.2}",
+            mean(|f| f.duckdb_spread_ms / f.duckdb_files_ms),
+            mean(|f| f.files_ms / f.duckdb_files_ms),
+            mean(|f| f.spread_ms / f.duckdb_spread_ms)
+        ));
+    }
+}
