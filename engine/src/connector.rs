@@ -126,6 +126,15 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         scope: &Arc<QueryScope>,
     ) -> Result<Option<Arc<dyn TableProvider>>>;
 
+    /// Returns a query in the source's own words as a table: it is sent as it is, and cannot change anything.
+    async fn query(
+        &self,
+        _statement: &str,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        Err(self.refuse("TABLE(system.query(...))"))
+    }
+
     /// What reads rows for [`crate::remote::RemoteTable`]; `None` for file sources.
     fn row_source(&self) -> Option<Arc<dyn RowSource>> {
         None

@@ -7,8 +7,8 @@ use datafusion::execution::config::SessionConfig;
 /// The zone that timestamps with a zone are in, on every node.
 const TIME_ZONE: &str = "+00:00";
 /// Keys of a build side, of a partition, that become a list for the scan on the other side; of more only the bounds do.
-const JOIN_KEYS_MAX: usize = 20_000;
-const JOIN_KEYS_BYTES_MAX: usize = 2 << 20;
+const JOIN_KEYS_MAX: usize = 50_000;
+const JOIN_KEYS_BYTES_MAX: usize = 4 << 20;
 
 /// Sets what coordinator and workers have to have alike, as none of it travels with a task.
 pub fn set_for_all_nodes(options: &mut ConfigOptions) {

@@ -111,3 +111,46 @@ async fn the_small_side_reaches_the_large_one() -> Result<()> {
     }
     Ok(())
 }
+
+/// The text is the source's own, the columns are the planner's: what is asked of them is moved like any other work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_in_the_words_of_a_source_is_a_table() -> Result<()> {
+    for shape in [Shape::Standalone, Shape::Workers(2)] {
+        let federation = Federation::start(shape).await?;
+        let mut client = federation.cluster.client().await?;
+        let query = "SELECT shop, count(*) AS n, sum(amount)::numeric(12,2) AS total FROM sale GROUP BY shop -- its end";
+        let table = format!("TABLE(pg.system.query(query => '{query}'))");
+        let direct = "SELECT shop, count(*) AS n, sum(amount) AS total FROM pg.public.sale WHERE shop < 5 GROUP BY shop";
+        let asked = format!(
+            "SELECT q.shop, q.n, q.total FROM {table} AS q WHERE q.shop < 5 ORDER BY q.shop"
+        );
+        let expected = client
+            .query(&format!(
+                "SELECT shop, n, CAST(total AS DECIMAL(12,2)) FROM ({direct}) d ORDER BY 1"
+            ))
+            .await?;
+        same_rows(&expected, &client.query(&asked).await?)?;
+        let joined =
+            format!("SELECT count(*) FROM {table} JOIN lake.web.visit v ON shop = v.visitor");
+        let counted = client.query(&joined).await?;
+        same_rows(&client.query("SELECT CAST(500 AS BIGINT)").await?, &counted)?;
+        for (wrong, code) in [
+            ("SELECT 1 AS a, 2 AS a", "INVALID_QUERY"),
+            ("SELECT no_such_column FROM sale", "SOURCE_QUERY_FAILED"),
+            ("DELETE FROM sale RETURNING id", "SOURCE_QUERY_FAILED"),
+        ] {
+            let sql = format!("SELECT * FROM TABLE(pg.system.query(query => '{wrong}'))");
+            let error = client.query(&sql).await.err().with_context(|| sql.clone())?;
+            ensure!(error.code == code, "{wrong}: {error:?}");
+        }
+        let refused = client
+            .query("SELECT * FROM lake.system.query('SELECT 1')")
+            .await
+            .err()
+            .context("refused")?;
+        ensure!(refused.code == "NOT_SUPPORTED", "{refused:?}");
+        let rows = client.query("SELECT sum(value) FROM generate_series(1, 10)").await?;
+        same_rows(&client.query("SELECT CAST(55 AS BIGINT)").await?, &rows)?;
+    }
+    Ok(())
+}

@@ -1,11 +1,11 @@
 //! The columns of a table: how each arrives, and what pushdown must know of it.
 
-use datafusion::arrow::datatypes::DataType;
 use meshwork_engine::remote::RemoteColumn;
 use meshwork_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{Kind, Type};
 
 use super::configuration::{Configuration, Unrepresentable};
 use super::connection::Server;
@@ -140,6 +140,84 @@ pub(super) async fn of_table(
     Ok(Some(columns))
 }
 
+/// Returns the columns of a query in the server's own words. Of a text nobody says by which collation it is compared.
+///
+/// # Errors
+/// `Source` with what the server says of the query; `User` when it returns no columns, or two of one name.
+pub(super) async fn of_query(
+    server: &Server,
+    snapshot: &Snapshot,
+    statement: &str,
+) -> Result<Vec<RemoteColumn>> {
+    let wrong = |message: String| Error::user("INVALID_QUERY", message);
+    let described = snapshot.describe(server, statement).await?;
+    let mut columns: Vec<RemoteColumn> = Vec::with_capacity(described.columns().len());
+    for column in described.columns() {
+        let (name, type_name) = (column.name().to_owned(), column.type_().name().to_owned());
+        if columns.iter().any(|other| other.name == name) {
+            let message = format!("the query for the source has two columns named \"{name}\"");
+            return Err(wrong(message).with_hint("Give one of them another name with AS."));
+        }
+        let arrives = Arrives::of(
+            &server.configuration,
+            column.type_().oid(),
+            column.type_modifier(),
+            &type_name,
+        );
+        let meaning = match column.type_().kind() {
+            Kind::Composite(_) => Meaning::Composite,
+            _ if arrives.wire == Wire::Text => Meaning::Opaque,
+            _ => meaning(&type_name, &arrives.wire, arrives.as_text, Collation::UNKNOWN),
+        };
+        let detail = arrives.detail(&server.configuration, meaning, type_name.clone());
+        columns.push(RemoteColumn {
+            name,
+            data_type: detail.wire.data_type(),
+            nullable: true,
+            remote_type: type_name,
+            detail: to_value(&detail)?,
+        });
+    }
+    match columns.is_empty() {
+        true => Err(wrong("the query for the source returns no columns".to_owned())),
+        false => Ok(columns),
+    }
+}
+
+fn to_value(detail: &Detail) -> Result<Value> {
+    serde_json::to_value(detail)
+        .map_err(|e| Error::internal("a column's detail cannot be kept").caused_by(&e))
+}
+
+/// How a type arrives.
+struct Arrives {
+    wire: Wire,
+    as_text: bool,
+}
+
+impl Arrives {
+    fn of(configuration: &Configuration, oid: u32, modifier: i32, base_type: &str) -> Self {
+        let found = Wire::of_type(oid, modifier)
+            .filter(|wire| configuration.arrays_as_lists || !matches!(wire, Wire::List(_)));
+        let as_text = found.is_none() || base_type == "bpchar";
+        Self { wire: found.unwrap_or(Wire::Text), as_text }
+    }
+
+    fn detail(self, configuration: &Configuration, meaning: Meaning, base_type: String) -> Detail {
+        let may_become_null = configuration.unrepresentable == Unrepresentable::Null
+            && self.wire.may_be_unrepresentable();
+        Detail {
+            wire: self.wire,
+            as_text: self.as_text,
+            meaning,
+            may_become_null,
+            is_indexed: false,
+            base_type,
+            collation: None,
+        }
+    }
+}
+
 fn column(
     configuration: &Configuration,
     snapshot: &Snapshot,
@@ -147,11 +225,7 @@ fn column(
     name: String,
 ) -> Result<RemoteColumn> {
     let base_type: String = get(row, 5)?;
-    let found = Wire::of_type(get(row, 3)?, get(row, 4)?)
-        .filter(|wire| configuration.arrays_as_lists || !matches!(wire, Wire::List(_)));
-    let is_padded = base_type == "bpchar";
-    let as_text = found.is_none() || is_padded;
-    let wire = found.unwrap_or(Wire::Text);
+    let arrives = Arrives::of(configuration, get(row, 3)?, get(row, 4)?, &base_type);
     let collation = Collation {
         is_deterministic: get(row, 6)?,
         orders_bytes: snapshot.stores_utf8
@@ -162,18 +236,17 @@ fn column(
     };
     let meaning = match get(row, 10)? {
         true => Meaning::Composite,
-        false => meaning(&base_type, &wire, as_text, collation),
+        false => meaning(&base_type, &arrives.wire, arrives.as_text, collation),
     };
-    let may_become_null =
-        configuration.unrepresentable == Unrepresentable::Null && wire.may_be_unrepresentable();
-    let is_nullable = may_become_null || !get::<bool>(row, 2)?;
-    let data_type: DataType = wire.data_type();
-    let (is_indexed, collation) = (get(row, 9)?, get(row, 11)?);
-    let detail =
-        Detail { wire, as_text, meaning, may_become_null, is_indexed, base_type, collation };
-    let detail = serde_json::to_value(detail)
-        .map_err(|e| Error::internal("a column's detail cannot be kept").caused_by(&e))?;
-    Ok(RemoteColumn { name, data_type, nullable: is_nullable, remote_type: get(row, 1)?, detail })
+    let detail = arrives.detail(configuration, meaning, base_type);
+    let detail = Detail { is_indexed: get(row, 9)?, collation: get(row, 11)?, ..detail };
+    Ok(RemoteColumn {
+        name,
+        data_type: detail.wire.data_type(),
+        nullable: detail.may_become_null || !get::<bool>(row, 2)?,
+        remote_type: get(row, 1)?,
+        detail: to_value(&detail)?,
+    })
 }
 
 /// What a collation does to comparisons.
@@ -182,6 +255,11 @@ struct Collation {
     is_deterministic: bool,
     orders_bytes: bool,
     stores_utf8: bool,
+}
+
+impl Collation {
+    /// Nothing may be compared by it.
+    const UNKNOWN: Self = Self { is_deterministic: false, orders_bytes: false, stores_utf8: false };
 }
 
 fn meaning(base_type: &str, wire: &Wire, as_text: bool, collation: Collation) -> Meaning {

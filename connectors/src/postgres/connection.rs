@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Config, CopyOutStream, Row};
+use tokio_postgres::{CancelToken, Client, Config, CopyOutStream, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::configuration::{Configuration, TlsMode};
@@ -252,6 +252,11 @@ impl Connection {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>> {
         server.briefly(self.client.query_typed(statement, parameters)).await
+    }
+
+    /// Returns what the server says of a statement, which is not run.
+    pub(super) async fn describe(&self, server: &Server, statement: &str) -> Result<Statement> {
+        server.briefly(self.client.prepare(statement)).await
     }
 
     /// Begins a `COPY ... TO STDOUT`. Until [`Self::finished`], dropping the session cancels it.

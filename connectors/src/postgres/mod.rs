@@ -93,6 +93,18 @@ impl Connector for PostgresConnector {
         Ok(Some(Arc::new(RemoteTable::new(whole, source, Arc::clone(scope)))))
     }
 
+    async fn query(
+        &self,
+        statement: &str,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let snapshot = Snapshot::of_query(&self.server, scope).await?;
+        let columns = columns::of_query(&self.server, &snapshot, statement).await?;
+        let whole = RemoteScan::of_query(&self.server.configuration.catalog, statement, columns);
+        let source = Arc::clone(&self.source) as Arc<dyn RowSource>;
+        Ok(Arc::new(RemoteTable::new(whole, source, Arc::clone(scope))))
+    }
+
     fn row_source(&self) -> Option<Arc<dyn RowSource>> {
         Some(Arc::clone(&self.source) as Arc<dyn RowSource>)
     }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::FutureExt;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, Statement};
 
 use super::connection::{Connection, Purpose, Server};
 
@@ -77,6 +77,11 @@ impl Snapshot {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>> {
         self.connection.lookup(server, statement, parameters).await
+    }
+
+    /// Asks for the columns of a query, which is not run.
+    pub(super) async fn describe(&self, server: &Server, query: &str) -> Result<Statement> {
+        self.connection.describe(server, query).await
     }
 
     /// Returns a name for one more scan, unique among all queries of the server.

@@ -58,6 +58,7 @@ pub(super) async fn cut(
     scan.shared = to_value(&shared)?;
     let n_splits_max = settings.splits_max.min(server.configuration.connections_max);
     let may_cut = snapshot.has_page_ranges
+        && scan.query.is_none()
         && n_splits_max > 1
         && scan.limit.is_none_or(|limit| limit > LIMIT_OF_ONE_SPLIT)
         && !uses_index(&scan)?;

@@ -17,8 +17,7 @@ pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> 
         true => dialect.empty_projection().to_owned(),
         false => columns.join(", "),
     };
-    let (schema, table) = (dialect.identifier(&scan.schema)?, dialect.identifier(&scan.table)?);
-    let mut statement = format!("SELECT {list} FROM {schema}.{table}");
+    let mut statement = format!("SELECT {list} FROM {}", relation(dialect, scan)?);
     let mut conditions: Vec<String> = Vec::with_capacity(scan.filters.len() + 1);
     for filter in &scan.filters {
         conditions.push(condition(dialect, &scan.columns, filter)?);
@@ -44,6 +43,15 @@ pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> 
         statement.push_str(&dialect.limit(rows));
     }
     Ok(statement)
+}
+
+/// Returns what stands behind FROM. A query has lines of its own, as it may end in a comment.
+fn relation(dialect: &dyn Dialect, scan: &RemoteScan) -> Result<String> {
+    let (schema, table) = (dialect.identifier(&scan.schema)?, dialect.identifier(&scan.table)?);
+    Ok(match &scan.query {
+        Some(query) => format!("(\n{query}\n) AS {table}"),
+        None => format!("{schema}.{table}"),
+    })
 }
 
 fn push_list(statement: &mut String, clause: &str, items: &[String]) {

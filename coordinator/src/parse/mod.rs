@@ -9,6 +9,7 @@ mod grammar;
 mod ignored;
 mod names;
 mod numbers;
+mod pass_through;
 mod versions;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DataFusionStatement};
@@ -20,6 +21,7 @@ use meshwork_engine::{Error, Location, Result};
 
 pub(crate) use grammar::parts_of;
 pub(crate) use names::{is_repeated, shown_name, shown_text};
+pub(crate) use pass_through::{functions_read, statement_of};
 pub(crate) use versions::TableVersions;
 
 /// The longest statement that is read, in bytes.
@@ -168,6 +170,7 @@ fn parse_foreign(tokens: Vec<TokenWithSpan>) -> Result<DataFusionStatement> {
     only_one(statements.len())?;
     let mut statement = statements.pop_front().expect("there is exactly one statement");
     refuse_unsupported(&statement)?;
+    pass_through::name_queries(&mut statement)?;
     distinct::bind_distinct(&mut statement);
     names::name_columns(&mut statement);
     exists::count_existing(&mut statement)?;

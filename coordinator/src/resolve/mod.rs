@@ -32,7 +32,7 @@ pub(crate) use system::{INFORMATION_SCHEMA, SYSTEM_CATALOG};
 pub use system::{NodeRow, Nodes, SystemTables};
 pub(crate) use system::{batch_of, texts};
 
-use crate::parse::{TableVersions, parts_of};
+use crate::parse::{TableVersions, functions_read, parts_of, statement_of};
 use crate::session::Snapshot;
 
 /// What the planner takes for a catalog and a schema that nobody names.
@@ -138,9 +138,13 @@ impl Resolver {
         scope: &Arc<QueryScope>,
     ) -> Result<FoundTables> {
         let (references, _ctes) = resolve_table_references(statement, true)?;
+        let functions = functions_read(statement);
         let mut found = BTreeMap::new();
         for reference in references {
             let parts = reference_parts(&reference);
+            if functions.contains(&parts) {
+                continue;
+            }
             let place = |error: Error| match error.location {
                 None => match place_of(statement, &parts) {
                     Some(at) => error.at(at),
@@ -184,6 +188,9 @@ impl Resolver {
             return Ok(Found::View(view));
         }
         let connector = self.connector(&name.catalog)?;
+        if let Some(statement) = statement_of(&name.schema, &name.table) {
+            return connector.query(statement, scope).await.map(Found::Table);
+        }
         let table = connector.table(&name.schema, &name.table, version, scope).await?;
         if let Some(table) = table {
             return Ok(Found::Table(table));

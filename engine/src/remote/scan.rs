@@ -43,6 +43,8 @@ pub struct RemoteScan {
     pub schema: String,
     /// The table exactly as the source spells it.
     pub table: String,
+    /// A query in the source's own words that stands for the table, as its user wrote it.
+    pub query: Option<String>,
     /// All columns of the table, in the source's order.
     pub columns: Vec<RemoteColumn>,
     /// Which of them are returned, in this order; none for a mere count of rows.
@@ -66,6 +68,7 @@ impl RemoteScan {
             catalog: catalog.to_owned(),
             schema: schema.to_owned(),
             table: table.to_owned(),
+            query: None,
             projection: (0..columns.len()).collect(),
             columns,
             filters: Vec::new(),
@@ -74,6 +77,12 @@ impl RemoteScan {
             limit: None,
             shared: Value::Null,
         }
+    }
+
+    /// Returns a scan of all columns and rows of a query in the source's own words.
+    pub fn of_query(catalog: &str, query: &str, columns: Vec<RemoteColumn>) -> Self {
+        let whole = Self::whole(catalog, "system", "query", columns);
+        Self { query: Some(query.trim().trim_end_matches(';').to_owned()), ..whole }
     }
 
     /// Returns the columns that the scan returns, in order.
