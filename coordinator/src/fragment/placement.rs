@@ -137,8 +137,7 @@ fn deal_splits(scan: &RemoteScanExec, n_tasks: usize) -> Vec<Arc<dyn ExecutionPl
         for (group, split) in groups.iter_mut().zip(mine) {
             group.push((*split).clone());
         }
-        let (agreed, source) = (Arc::clone(scan.scan()), Arc::clone(scan.source()));
-        Arc::new(RemoteScanExec::with_groups(agreed, groups, source)) as Arc<dyn ExecutionPlan>
+        Arc::new(scan.part(groups)) as Arc<dyn ExecutionPlan>
     };
     (0..n_tasks).map(variant).collect()
 }

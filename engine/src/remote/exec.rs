@@ -6,19 +6,21 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use datafusion::common::{DataFusionError, Result as DataFusionResult, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 
-use super::RemoteScan;
+use super::{RemoteScan, statistics};
 use crate::connector::{RowSource, Split};
 use crate::environment;
 use crate::settings::QuerySettings;
+use crate::statistics::TableStatistics;
 
 /// Batches that one partition may read ahead of its consumer.
 const BATCHES_AHEAD: usize = 2;
@@ -30,6 +32,8 @@ pub struct RemoteScanExec {
     groups: Vec<Vec<Split>>,
     source: Arc<dyn RowSource>,
     properties: Arc<PlanProperties>,
+    /// What all groups together are expected to return; known on the coordinator only.
+    expected: Arc<Statistics>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -54,7 +58,26 @@ impl RemoteScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
-        Self { scan, groups, source, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let expected = Arc::new(Statistics::new_unknown(&scan.output_schema()));
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { scan, groups, source, properties, expected, metrics }
+    }
+
+    /// Returns the leaf that expects what the table's statistics say.
+    #[must_use]
+    pub fn expecting(mut self, table: &TableStatistics) -> Self {
+        let n_splits = self.splits().count();
+        self.expected = Arc::new(statistics::of_scan(&self.scan, table, n_splits));
+        self
+    }
+
+    /// Returns a leaf that reads some of the splits, one partition per group.
+    #[must_use]
+    pub fn part(&self, groups: Vec<Vec<Split>>) -> Self {
+        let n_splits = groups.iter().flatten().count();
+        let expected = statistics::of_part(&self.expected, n_splits, self.splits().count());
+        let part = Self::with_groups(Arc::clone(&self.scan), groups, Arc::clone(&self.source));
+        Self { expected: Arc::new(expected), ..part }
     }
 
     /// Returns what is read.
@@ -145,6 +168,17 @@ impl ExecutionPlan for RemoteScanExec {
         };
         builder.spawn_on(read, &environment::io_runtime());
         Ok(builder.build())
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _inputs: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> DataFusionResult<Arc<Statistics>> {
+        let Some(group) = args.partition() else { return Ok(Arc::clone(&self.expected)) };
+        let n_splits = self.groups.get(group).map_or(0, Vec::len);
+        let part = statistics::of_part(&self.expected, n_splits, self.splits().count());
+        Ok(Arc::new(part))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -7,11 +7,13 @@
 //!         └─► RemoteScanExec (execution, any node) ── one partition per group of splits
 //!               └─► RowSource::open(scan, split)
 //! ```
+//! What a scan is expected to return is estimated in `statistics`, for the planner alone: it does not travel.
 //! Nothing here knows how a source is asked; that is the connector's.
 
 mod exec;
 mod predicate;
 mod scan;
+mod statistics;
 mod table;
 
 pub use exec::RemoteScanExec;

@@ -12,11 +12,12 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 
-use super::{Predicate, RemoteScan, RemoteScanExec};
+use super::{Predicate, RemoteScan, RemoteScanExec, statistics};
 use crate::Error;
 use crate::connector::{Outcome, Pushdown, RowSource};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
+use crate::statistics::TableStatistics;
 
 /// A filter that stays with the engine, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,11 @@ impl RemoteTable {
     pub fn new(whole: RemoteScan, source: Arc<dyn RowSource>, scope: Arc<QueryScope>) -> Self {
         let schema = whole.table_schema();
         Self { whole, source, scope, schema }
+    }
+
+    /// Returns what is known of the whole table's values; asked once per query, never an error.
+    pub async fn statistics(&self) -> Arc<TableStatistics> {
+        statistics::of_table(&self.whole, &self.source, &self.scope).await
     }
 
     /// Returns the filters that the source would not take, each with its reason.
@@ -169,8 +175,10 @@ impl TableProvider for RemoteTable {
         {
             scan.limit = Some(limit);
         }
-        let (scan, splits) = self.source.splits(scan, &self.scope, &settings).await?;
-        let leaf = RemoteScanExec::new(scan, splits, Arc::clone(&self.source));
+        let (cut, known) =
+            futures::join!(self.source.splits(scan, &self.scope, &settings), self.statistics());
+        let (scan, splits) = cut?;
+        let leaf = RemoteScanExec::new(scan, splits, Arc::clone(&self.source)).expecting(&known);
         checked(leaf, left, n_columns, state)
     }
 
