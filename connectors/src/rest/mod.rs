@@ -32,6 +32,7 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{RemoteColumn, RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::statistics::TableStatistics;
 use meshwork_engine::{Error, Result};
 use serde_json::Value;
 
@@ -155,6 +156,16 @@ impl RowSource for RestSource {
             Pushdown::Limit(_) if table.pushes_limit => Outcome::Inexact,
             Pushdown::Limit(_) => Outcome::Refused("the manifest does not push limits".to_owned()),
         }
+    }
+
+    /// An API says nothing before it is read; whoever writes the manifest may know.
+    async fn statistics(
+        &self,
+        whole: &RemoteScan,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<TableStatistics> {
+        let n_rows = table_of(&self.http, whole)?.rows_estimated.map(|rows| rows as f64);
+        Ok(TableStatistics { n_rows, ..TableStatistics::default() })
     }
 
     /// One listing is one split: its pages follow from each other.
