@@ -156,6 +156,7 @@ impl Coordinator {
             .with_config(base_config())
             .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
         let builder = builder
+            .with_physical_optimizer_rules(fragment::physical_rules())
             .with_physical_optimizer_rule(fragment::few_rows())
             .with_physical_optimizer_rule(fragment::yielding_joins());
         let base = functions::register(builder).build();
