@@ -35,7 +35,7 @@ use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
 use crate::parse::{Parsed, Statement, parse, shown_text};
 use crate::plan::{Base, Planned, base_config};
-use crate::resolve::Resolver;
+use crate::resolve::{Analyses, Resolver};
 use crate::results::{self, EndGuard, Kept};
 use crate::schedule::{self, Admission, Admitted, Retry, RunOptions};
 use crate::session::{Identity, Session, Snapshot};
@@ -325,7 +325,8 @@ impl Coordinator {
         let snapshot = session.snapshot();
         let generation = self.catalogs.generation();
         let settings = snapshot.query_settings(query_id, session.user(), generation);
-        let scope = QueryScope::new(settings.clone());
+        let kept = Arc::<Analyses>::clone(self.resolver.analyses());
+        let scope = QueryScope::with_statistics(settings.clone(), kept);
         let config = self.config.clone().with_extension(Arc::clone(&scope));
         let mut config = config.with_batch_size(settings.batch_size);
         if let Some(partitions) = snapshot.target_partitions() {
