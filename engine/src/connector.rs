@@ -23,6 +23,7 @@ use url::Url;
 use crate::remote::{Aggregate, OrderKey, Predicate, Reason, RemoteScan};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
+use crate::statistics::TableStatistics;
 use crate::{Error, Result};
 
 /// What a table is, for listings.
@@ -243,6 +244,20 @@ impl Split {
 pub trait RowSource: fmt::Debug + Send + Sync + 'static {
     /// Answers an offer: pure, synchronous, no I/O. `scan` is what was agreed so far.
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome;
+
+    /// Returns what the source knows of the values of a whole table without reading it: estimates for the planner,
+    /// from which no answer may follow. Nothing is known of what is left out. The caller sets a deadline, and does
+    /// without when this fails.
+    ///
+    /// # Errors
+    /// `Source` when the source cannot be asked.
+    async fn statistics(
+        &self,
+        _whole: &RemoteScan,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<TableStatistics> {
+        Ok(TableStatistics::default())
+    }
 
     /// Cuts an agreed scan into at most `settings.splits_max` parts, under one snapshot where the source
     /// has such a thing (kept in `scope`). May record what workers need in the returned scan.

@@ -16,6 +16,7 @@ pub mod node;
 pub mod remote;
 pub mod scope;
 pub mod settings;
+pub mod statistics;
 pub mod stop;
 pub mod telemetry;
 

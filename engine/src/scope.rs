@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::connector::ReadVersion;
 use crate::settings::QuerySettings;
+use crate::statistics::{KeptStatistics, TableKey, TableStatistics};
 use crate::{Error, Result};
 
 type Slot = Arc<OnceCell<Arc<dyn Any + Send + Sync>>>;
@@ -22,6 +23,7 @@ type Slot = Arc<OnceCell<Arc<dyn Any + Send + Sync>>>;
 #[derive(Debug, Default)]
 pub struct QueryScope {
     settings: QuerySettings,
+    kept: Option<Arc<dyn KeptStatistics>>,
     slots: Mutex<BTreeMap<String, Slot>>,
     versions: Mutex<BTreeMap<String, String>>,
 }
@@ -32,6 +34,11 @@ impl QueryScope {
         Arc::new(Self { settings, ..Self::default() })
     }
 
+    /// Returns the scope of a new query that may use the statistics that `ANALYZE` kept.
+    pub fn with_statistics(settings: QuerySettings, kept: Arc<dyn KeptStatistics>) -> Arc<Self> {
+        Arc::new(Self { settings, kept: Some(kept), ..Self::default() })
+    }
+
     /// Returns the scope of the session's running query; a scope of its own where there is none.
     pub fn of(config: &SessionConfig) -> Arc<Self> {
         config.get_extension::<Self>().unwrap_or_default()
@@ -40,6 +47,11 @@ impl QueryScope {
     /// The settings of the query: its id and user among them.
     pub fn settings(&self) -> &QuerySettings {
         &self.settings
+    }
+
+    /// Returns what `ANALYZE` kept of a table, if it did and can be read in time.
+    pub async fn kept_statistics(&self, table: TableKey) -> Option<Arc<TableStatistics>> {
+        self.kept.as_ref()?.of_table(&table).await
     }
 
     /// Returns the query's resource named `key`, creating it by `create` if this is its first use.

@@ -11,6 +11,7 @@ use meshwork_engine::connector::{
     Connector, CreateTable, NamedStore, ReadVersion, TableEntry, TableKind,
 };
 use meshwork_engine::scope::QueryScope;
+use meshwork_engine::statistics::TableKey;
 use meshwork_engine::{Error, Result};
 use object_store::ObjectStore;
 use url::Url;
@@ -178,6 +179,11 @@ impl Shared {
             partition_fields: fields,
             schema: Arc::new(Schema::new(all)),
             name,
+            key: TableKey {
+                catalog: self.catalog.clone(),
+                schema: schema.to_owned(),
+                table: table.to_owned(),
+            },
             aborts: Arc::clone(&self.aborts),
         })
     }

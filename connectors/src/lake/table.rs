@@ -27,6 +27,8 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use futures::{StreamExt, TryStreamExt};
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::statistics::TableKey;
 use object_store::ObjectStore;
 
 use super::format::{Format, Formats};
@@ -42,6 +44,7 @@ const FILES_AT_ONCE: usize = 32;
 #[derive(Debug)]
 pub(super) struct LakeTable {
     pub(super) name: String,
+    pub(super) key: TableKey,
     pub(super) url: ObjectStoreUrl,
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) formats: Formats,
@@ -99,7 +102,11 @@ impl TableProvider for LakeTable {
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
         let (groups, statistics) = self.grouped(files, state.config().target_partitions())?;
-        let statistics = if all { statistics } else { statistics.to_inexact() };
+        let mut statistics = if all { statistics } else { statistics.to_inexact() };
+        // Of what the files do not say, what ANALYZE kept is better than nothing.
+        if let Some(kept) = QueryScope::of(state.config()).kept_statistics(self.key.clone()).await {
+            kept.fill(&mut statistics, &self.schema);
+        }
         let columns = TableSchemaBuilder::from(&self.file_schema)
             .with_table_partition_cols(self.partition_fields.clone())
             .build();

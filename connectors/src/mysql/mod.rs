@@ -5,16 +5,19 @@
 //! client    connections: few, killed if left  values    value -> cell
 //! metadata  databases, tables, columns        pushdown  what the server may filter
 //! splits    ranges of the key                 read      split -> statement -> batches
+//! statistics  rows, distinct values           histogram   how the values lie
 //! ```
 //! Nothing is ever written to the server: each session is read-only. There is no snapshot that two
 //! connections share, so a scan is one split unless the catalog says `read_consistency = relaxed`.
 
 mod client;
+mod histogram;
 mod metadata;
 mod options;
 mod pushdown;
 mod read;
 mod splits;
+mod statistics;
 mod types;
 mod values;
 
@@ -31,6 +34,7 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::statistics::TableStatistics;
 
 use self::client::Client;
 use self::options::{Options, ReadConsistency};
@@ -114,33 +118,45 @@ impl MySqlSource {
         if n_splits < 2 {
             return Ok(vec![Split::whole()]);
         }
-        match self.key_ends(scan, key).await? {
+        match key_ends(&self.client, scan, key).await? {
             Some((least, greatest)) => Ok(splits::ranges(key, least, greatest, n_splits)),
             None => Ok(vec![Split::whole()]),
         }
     }
+}
 
-    /// Returns the least and the greatest key; none of an empty table.
-    async fn key_ends(&self, scan: &RemoteScan, key: usize) -> Result<Option<(i128, i128)>> {
-        let Some(column) = scan.columns.get(key) else { return Ok(None) };
-        let dialect = pushdown::MySql;
-        let column = dialect.identifier(&column.name)?;
-        let (schema, table) = (dialect.identifier(&scan.schema)?, dialect.identifier(&scan.table)?);
-        // As text, because the key may be signed or not.
-        let question = format!(
-            "SELECT CAST(min({column}) AS CHAR), CAST(max({column}) AS CHAR) FROM {schema}.{table}"
-        );
-        let ends: Vec<(Option<String>, Option<String>)> =
-            self.client.ask("finding the ends of a key", &question, Vec::new()).await?;
-        let number = |end: &Option<String>| end.as_ref().and_then(|text| text.parse::<i128>().ok());
-        Ok(ends.first().and_then(|(least, greatest)| Some((number(least)?, number(greatest)?))))
-    }
+/// Returns the least and the greatest key; none of an empty table.
+async fn key_ends(
+    client: &Arc<Client>,
+    scan: &RemoteScan,
+    key: usize,
+) -> Result<Option<(i128, i128)>> {
+    let Some(column) = scan.columns.get(key) else { return Ok(None) };
+    let dialect = pushdown::MySql;
+    let column = dialect.identifier(&column.name)?;
+    let (schema, table) = (dialect.identifier(&scan.schema)?, dialect.identifier(&scan.table)?);
+    // As text, because the key may be signed or not.
+    let question = format!(
+        "SELECT CAST(min({column}) AS CHAR), CAST(max({column}) AS CHAR) FROM {schema}.{table}"
+    );
+    let ends: Vec<(Option<String>, Option<String>)> =
+        client.ask("finding the ends of a key", &question, Vec::new()).await?;
+    let number = |end: &Option<String>| end.as_ref().and_then(|text| text.parse::<i128>().ok());
+    Ok(ends.first().and_then(|(least, greatest)| Some((number(least)?, number(greatest)?))))
 }
 
 #[async_trait]
 impl RowSource for MySqlSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         negotiate::answer(&pushdown::MySql, scan, offer, &pushdown::MySql)
+    }
+
+    async fn statistics(
+        &self,
+        whole: &RemoteScan,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<TableStatistics> {
+        statistics::of_table(&self.client, whole).await
     }
 
     async fn splits(

@@ -6,6 +6,7 @@
 //! snapshot        one transaction per query and catalog: looks up tables, exports what all splits read
 //! listing         schemas and tables
 //! columns         the columns of a table and how each arrives (types)
+//! statistics      what the server knows of a table's rows and values
 //! pushdown        which conditions mean the same on both sides; how they are written
 //! splits          cuts a table into ranges of pages
 //! reader          one split: COPY stream -> decode -> batches
@@ -23,6 +24,7 @@ mod pushdown;
 mod reader;
 mod snapshot;
 mod splits;
+mod statistics;
 mod tls;
 mod wire;
 
@@ -39,6 +41,7 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::statistics::TableStatistics;
 
 use self::configuration::Configuration;
 use self::connection::Server;
@@ -124,6 +127,15 @@ impl RowSource for PostgresSource {
             return Outcome::Refused(Reason::new(ReasonCode::SwitchedOff, message));
         }
         negotiate::answer(&pushdown::Postgres, scan, offer, &pushdown::Postgres)
+    }
+
+    async fn statistics(
+        &self,
+        whole: &RemoteScan,
+        scope: &Arc<QueryScope>,
+    ) -> Result<TableStatistics> {
+        let snapshot = Snapshot::of_query(&self.server, scope).await?;
+        statistics::of_table(&self.server, &snapshot, whole).await
     }
 
     async fn splits(

@@ -105,6 +105,8 @@ pub(super) struct BackoffPart {
 #[serde(deny_unknown_fields)]
 pub(super) struct TablePart {
     pub(super) description: Option<String>,
+    /// About how many rows a listing without filters has.
+    pub(super) rows_estimated: Option<u64>,
     pub(super) list: ListPart,
     #[serde(default)]
     pub(super) paginate: PaginatePart,

@@ -32,6 +32,7 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{Reason, ReasonCode, RemoteColumn, RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::statistics::TableStatistics;
 use meshwork_engine::{Error, Result};
 use serde_json::Value;
 
@@ -163,6 +164,16 @@ impl RowSource for RestSource {
             Pushdown::Top { .. } => refused("the API is not asked for an order"),
             Pushdown::Aggregate(_) => refused("the API gathers no rows"),
         }
+    }
+
+    /// An API says nothing before it is read; whoever writes the manifest may know.
+    async fn statistics(
+        &self,
+        whole: &RemoteScan,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<TableStatistics> {
+        let n_rows = table_of(&self.http, whole)?.rows_estimated.map(|rows| rows as f64);
+        Ok(TableStatistics { n_rows, ..TableStatistics::default() })
     }
 
     /// One listing is one split: its pages follow from each other.

@@ -3,6 +3,7 @@
 //! ```text
 //! file      opens the file, read-only        types     declaration -> type of the engine
 //! metadata  tables and columns               values    value -> cell, held to the declaration
+//! statistics  what SQLite's own ANALYZE found
 //! pushdown  what SQLite may filter           read      scan -> statement -> batches, on its own thread
 //! ```
 //! The file is never written to or created. SQLite checks no types, so a value that breaks its column's
@@ -12,6 +13,7 @@ mod file;
 mod metadata;
 mod pushdown;
 mod read;
+mod statistics;
 mod types;
 mod values;
 
@@ -28,6 +30,7 @@ use meshwork_engine::connector::{
 use meshwork_engine::remote::{RemoteScan, RemoteTable};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::statistics::TableStatistics;
 use meshwork_engine::{Result, environment};
 
 use self::file::File;
@@ -127,6 +130,16 @@ impl RowSource for SqliteSource {
     fn negotiate(&self, scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         let rules = pushdown::SqliteRules(self.mismatch);
         negotiate::answer(&pushdown::Sqlite, scan, offer, &rules)
+    }
+
+    async fn statistics(
+        &self,
+        whole: &RemoteScan,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<TableStatistics> {
+        let (file, table) = (self.file.clone(), whole.table.clone());
+        let ask = move || statistics::of_table(&file, &table);
+        environment::spawn_blocking("sqlite statistics", ask).await?
     }
 
     /// One split: one statement is one consistent read, several would not be.

@@ -32,6 +32,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
+use meshwork_engine::statistics::TableStatistics;
 use meshwork_store::{ColumnRole, Database, FileEntry, TableKind, TableSnapshot, ValueFunction};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -55,6 +56,8 @@ pub(super) struct Scan<'a> {
     /// Filters that may go below the merge.
     pub(super) filters: &'a [Expr],
     pub(super) limit: Option<usize>,
+    /// What `ANALYZE` kept of the table.
+    pub(super) kept: Option<Arc<TableStatistics>>,
 }
 
 /// Returns the plan.
@@ -188,7 +191,10 @@ fn read(
     let columns = TableSchemaBuilder::new(Arc::new(Schema::new(in_file)))
         .with_table_partition_cols(version_columns)
         .build();
-    let statistics = total(&files, columns.table_schema());
+    let mut statistics = total(&files, columns.table_schema());
+    if let Some(kept) = &scan.kept {
+        kept.fill(&mut statistics, columns.table_schema());
+    }
     let to_read = |file: &Arc<FileEntry>| {
         let listed = partitioned_file(scan.database, file);
         match with_version {

@@ -16,6 +16,8 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use meshwork_engine::Error;
+use meshwork_engine::scope::QueryScope;
+use meshwork_engine::statistics::TableKey;
 use meshwork_store::{Column, ColumnRole, TableDef, TableKind, TableSnapshot, ValueFunction};
 
 use super::connector::Shared;
@@ -103,6 +105,12 @@ impl TableProvider for StoreTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let def = self.table.def();
+        let key = TableKey {
+            catalog: self.shared.catalog.clone(),
+            schema: def.namespace.clone(),
+            table: def.name.clone(),
+        };
         let all = || (0..self.schema.fields().len()).collect();
         let scan = Scan {
             database: self.shared.database().await?,
@@ -112,6 +120,7 @@ impl TableProvider for StoreTable {
             projection: projection.cloned().unwrap_or_else(all),
             filters,
             limit,
+            kept: QueryScope::of(state.config()).kept_statistics(key).await,
         };
         plan(&scan, state)
     }

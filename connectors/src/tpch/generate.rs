@@ -15,6 +15,12 @@ use tpchgen_arrow::{
 /// The batches of one part of a table.
 pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
+/// On average, as the specification says.
+const LINES_PER_ORDER: f64 = 4.0;
+const SUPPLIERS_PER_PART: f64 = 4.0;
+/// A third of the customers has none.
+const CUSTOMERS_WITH_ORDERS: f64 = 2.0 / 3.0;
+
 /// A table of TPC-H.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
@@ -92,6 +98,38 @@ impl Table {
         }
     }
 
+    /// Returns how many rows the table has: exactly, but for line items, of which an order has 1 to 7.
+    pub fn n_rows(self, scale: f64) -> f64 {
+        let units = self.n_units(scale).map(|units| units as f64);
+        match self {
+            Self::Lineitem => units.unwrap_or_default() * LINES_PER_ORDER,
+            Self::Partsupp => units.unwrap_or_default() * SUPPLIERS_PER_PART,
+            Self::Customer | Self::Orders | Self::Part | Self::Supplier => {
+                units.unwrap_or_default()
+            }
+            Self::Nation => 25.0,
+            Self::Region => 5.0,
+        }
+    }
+
+    /// Returns how many values a key of the table has; `None` for other columns.
+    pub fn n_distinct(self, column: &str, scale: f64) -> Option<f64> {
+        let (_table, key) = column.split_once('_')?;
+        let referred = match key {
+            "custkey" if self == Self::Orders => {
+                return Some(Self::Customer.n_rows(scale) * CUSTOMERS_WITH_ORDERS);
+            }
+            "custkey" => Self::Customer,
+            "orderkey" => Self::Orders,
+            "partkey" => Self::Part,
+            "suppkey" => Self::Supplier,
+            "nationkey" => Self::Nation,
+            "regionkey" => Self::Region,
+            _ => return None,
+        };
+        Some(referred.n_rows(scale))
+    }
+
     /// Returns the rows of one part. The first call in a process computes the generator's text pool, which
     /// takes a moment and some 300 MB.
     pub fn batches(self, wanted: Part) -> Batches {
@@ -142,6 +180,20 @@ mod tests {
     fn rows(table: Table, n_parts: i32) -> Vec<RecordBatch> {
         let part = |part| Part { scale: 0.001, part, n_parts, batch_size: 64 };
         (1..=n_parts).flat_map(|i| table.batches(part(i))).map(|batch| batch.unwrap()).collect()
+    }
+
+    #[test]
+    fn rows_are_counted_without_making_them() {
+        for table in Table::ALL {
+            let part = Part { scale: 0.01, part: 1, n_parts: 1, batch_size: 8192 };
+            let n_rows: usize = table.batches(part).map(|batch| batch.unwrap().num_rows()).sum();
+            let (counted, n_rows) = (table.n_rows(0.01), n_rows as f64);
+            let is_right = match table {
+                Table::Lineitem => (counted / n_rows - 1.0).abs() < 0.01,
+                _ => counted == n_rows,
+            };
+            assert!(is_right, "{table:?}: {counted} instead of {n_rows}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use meshwork_engine::connector::{Outcome, Pushdown, RowSource, Split};
 use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
+use meshwork_engine::statistics::{ColumnStatistics, TableStatistics};
 use meshwork_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,23 @@ impl RowSource for TpchSource {
             // Every split stops on its own; the engine cuts what they return together.
             Pushdown::Limit(_) => Outcome::Inexact,
         }
+    }
+
+    async fn statistics(
+        &self,
+        whole: &RemoteScan,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<TableStatistics> {
+        let (table, scale) = named(whole)?;
+        let n_rows = table.n_rows(scale);
+        let column = |name: &String| ColumnStatistics {
+            null_fraction: Some(0.0),
+            n_distinct: table.n_distinct(name, scale).map(|n| n.min(n_rows)),
+            ..ColumnStatistics::default()
+        };
+        let names = whole.columns.iter().map(|column| &column.name);
+        let columns = names.map(|name| (name.clone(), column(name))).collect();
+        Ok(TableStatistics { n_rows: Some(n_rows), columns, taken_us: None })
     }
 
     async fn splits(

@@ -13,6 +13,7 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use meshwork_engine::remote::RemoteScanExec;
 
 /// The most rows that are few: those of one batch.
 const ROWS_MAX: usize = 8192;
@@ -73,8 +74,11 @@ pub(crate) fn are_few(plan: &Arc<dyn ExecutionPlan>) -> bool {
     }
 }
 
-/// Returns how many rows a leaf reads, be it before its filter.
+/// Returns how many rows a leaf reads, be it before its filter; nothing where that is only estimated.
 fn n_rows(leaf: &dyn ExecutionPlan) -> Option<usize> {
+    if leaf.is::<RemoteScanExec>() {
+        return None;
+    }
     let statistics = StatisticsContext::default().compute(leaf, &StatisticsArgs::default()).ok()?;
     statistics.num_rows.get_value().copied()
 }

@@ -11,8 +11,10 @@
 //! never an answer. With fewer than two workers a query stays DataFusion's own plan in this process.
 
 mod few_rows;
+mod known_sides;
 mod placement;
 mod planner;
+mod proven;
 mod spread;
 mod stages;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use datafusion::common::Result as DataFusionResult;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::{
     ChannelResolver, DistributedExt, SessionStateBuilderExt, WorkerResolver,
@@ -159,6 +162,20 @@ impl Distribution {
             .with_distributed_compression(None)?;
         Ok(planner::install(builder.with_distributed_planner()))
     }
+}
+
+/// Returns the rules that every session begins with: DataFusion's, but for one that can be wrong, and what its choice
+/// of sides leaves out.
+pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = Vec::new();
+    for rule in PhysicalOptimizer::new().rules {
+        match rule.name() {
+            "aggregate_statistics" => rules.push(Arc::new(proven::ProvenAnswers::default())),
+            "join_selection" => rules.extend([rule, Arc::new(known_sides::KnownSides)]),
+            _ => rules.push(rule),
+        }
+    }
+    rules
 }
 
 /// Returns the rule that every plan needs, distributed or not.

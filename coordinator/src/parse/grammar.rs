@@ -48,6 +48,9 @@ impl Reader<'_> {
         if self.words(&["SHOW"]) {
             return self.show().map(|show| Some(Statement::Show(show)));
         }
+        if self.words(&["ANALYZE"]) {
+            return Ok(Some(Statement::Analyze { table: self.name()? }));
+        }
         if self.words(&["DESCRIBE"]) || self.words(&["DESC"]) {
             let table = self.name()?;
             return Ok(Some(Statement::Show(Show::Columns { table })));
@@ -125,6 +128,9 @@ impl Reader<'_> {
             }
             return Ok(Show::Columns { table: self.name()? });
         }
+        if self.words(&["STATS", "FOR"]) {
+            return Ok(Show::Stats { table: self.name()? });
+        }
         if self.words(&["FUNCTIONS"]) {
             return Ok(Show::Functions { like: self.like()? });
         }
@@ -137,7 +143,9 @@ impl Reader<'_> {
         if self.words(&["CREATE", "VIEW"]) {
             return Ok(Show::CreateView { name: self.name()? });
         }
-        Err(self.unexpected("CATALOGS, SCHEMAS, TABLES, COLUMNS, FUNCTIONS, SESSION or CREATE"))
+        Err(self.unexpected(
+            "CATALOGS, SCHEMAS, TABLES, COLUMNS, STATS FOR, FUNCTIONS, SESSION or CREATE",
+        ))
     }
 
     fn use_names(&mut self) -> Result<Statement> {

@@ -69,6 +69,9 @@ pub(crate) enum Statement {
         if_exists: bool,
     },
     Show(Show),
+    Analyze {
+        table: ObjectName,
+    },
     Use {
         catalog: Option<String>,
         schema: Option<String>,
@@ -107,6 +110,7 @@ pub(crate) enum Show {
     Schemas { catalog: Option<String>, like: Option<String> },
     Tables { schema: Option<ObjectName>, like: Option<String> },
     Columns { table: ObjectName },
+    Stats { table: ObjectName },
     Functions { like: Option<String> },
     Session,
     CreateCatalog { name: String },

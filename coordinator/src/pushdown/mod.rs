@@ -22,23 +22,21 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use meshwork_engine::remote::waiting_for_joins;
 use meshwork_engine::settings::QuerySettings;
 
-/// Returns DataFusion's rules for physical plans behind ours, which have to see plans as the planner made them: without
-/// exchanges, and each aggregate in two steps.
-pub(crate) fn before_all_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(PushIntoSources);
-    let others = PhysicalOptimizer::new().rules.into_iter().map(same_names::guarded);
-    std::iter::once(ours).chain(others).collect()
-}
-
-/// Returns the rules that go behind all others, once joins and filters are settled: scans wait for the joins above them,
-/// and prune by nothing that could lose a row.
-pub(crate) fn behind_all_rules() -> [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] {
-    [Arc::new(WaitForJoins), Arc::new(floats::FloatsPruneNothing)]
+/// Returns the rules for physical plans with ours around them. Work is moved first, as plans are when the planner has made
+/// them: without exchanges, and each aggregate in two steps. Last, when joins and filters are settled, scans are told whom to
+/// wait for, and to prune by nothing that could lose a row.
+pub(crate) fn around(
+    rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(PushIntoSources);
+    let last: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
+        [Arc::new(WaitForJoins), Arc::new(floats::FloatsPruneNothing)];
+    let rules = rules.into_iter().map(same_names::guarded);
+    std::iter::once(first).chain(rules).chain(last).collect()
 }
 
 /// See [`waiting_for_joins`].

@@ -35,7 +35,7 @@ use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
 use crate::parse::{Parsed, Statement, parse, shown_text};
 use crate::plan::{Base, Planned, base_config};
-use crate::resolve::Resolver;
+use crate::resolve::{Analyses, Resolver};
 use crate::results::{self, EndGuard, Kept};
 use crate::schedule::{self, Admission, Admitted, Retry, RunOptions};
 use crate::session::{Identity, Session, Snapshot};
@@ -155,10 +155,9 @@ impl Coordinator {
             .with_default_features()
             .with_config(base_config())
             .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
-        let mut rules = pushdown::before_all_rules();
+        let mut rules = fragment::physical_rules();
         rules.extend([fragment::few_rows(), fragment::yielding_joins()]);
-        rules.extend(pushdown::behind_all_rules());
-        let builder = builder.with_physical_optimizer_rules(rules);
+        let builder = builder.with_physical_optimizer_rules(pushdown::around(rules));
         let base = functions::register(builder).build();
         Arc::new(Self {
             catalogs: parts.catalogs,
@@ -325,7 +324,8 @@ impl Coordinator {
         let snapshot = session.snapshot();
         let generation = self.catalogs.generation();
         let settings = snapshot.query_settings(query_id, session.user(), generation);
-        let scope = QueryScope::new(settings.clone());
+        let kept = Arc::<Analyses>::clone(self.resolver.analyses());
+        let scope = QueryScope::with_statistics(settings.clone(), kept);
         let config = self.config.clone().with_extension(Arc::clone(&scope));
         let mut config = config.with_batch_size(settings.batch_size);
         if let Some(partitions) = snapshot.target_partitions() {

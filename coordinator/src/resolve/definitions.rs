@@ -109,6 +109,11 @@ impl Definitions {
         self.read_new().await
     }
 
+    /// The root that they are kept under.
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
     /// Returns the catalogs that statements defined.
     pub fn catalogs(&self) -> Vec<CatalogDefinition> {
         self.state.read().catalogs.values().cloned().collect()
@@ -253,7 +258,7 @@ fn path(number: u64) -> Path {
     Path::from(format!("definitions/{number:020}.json"))
 }
 
-fn unreachable_root(error: &StoreError) -> Error {
+pub(super) fn unreachable_root(error: &StoreError) -> Error {
     Error::source("ROOT_UNAVAILABLE", "the object-store root cannot be used").caused_by(error)
 }
 

@@ -3,6 +3,7 @@
 //! Every table that a statement names is looked up here, once, before planning; the planner sees only what was
 //! found. A name that is not there is an error with its place in the text.
 
+mod analyses;
 mod definitions;
 mod files;
 mod information_schema;
@@ -26,6 +27,7 @@ use meshwork_engine::connector::{Connector, ReadVersion, TableEntry, TableKind};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Location, Result};
 
+pub(crate) use analyses::Analyses;
 pub use definitions::{Definitions, View};
 pub use files::read_catalog_files;
 pub(crate) use system::{INFORMATION_SCHEMA, SYSTEM_CATALOG};
@@ -68,6 +70,7 @@ pub(crate) type FoundTables = BTreeMap<TableName, Found>;
 pub struct Resolver {
     catalogs: Arc<CatalogRegistry>,
     definitions: Arc<Definitions>,
+    analyses: Arc<Analyses>,
     system: SystemTables,
 }
 
@@ -78,12 +81,18 @@ impl Resolver {
         definitions: Arc<Definitions>,
         system: SystemTables,
     ) -> Self {
-        Self { catalogs, definitions, system }
+        let analyses = Arc::new(Analyses::new(Arc::clone(definitions.store())));
+        Self { catalogs, definitions, analyses, system }
     }
 
     /// The durable definitions of catalogs and views.
     pub fn definitions(&self) -> &Arc<Definitions> {
         &self.definitions
+    }
+
+    /// What `ANALYZE` kept.
+    pub(crate) fn analyses(&self) -> &Arc<Analyses> {
+        &self.analyses
     }
 
     /// Returns a name's parts with the session's catalog and schema filled in.
@@ -202,6 +211,26 @@ impl Resolver {
                 table.map(Found::Table).ok_or_else(|| table_not_found(name))
             }
             None => Err(self.explain_missing(&connector, name).await),
+        }
+    }
+
+    /// Returns a table's name as its source spells it.
+    ///
+    /// # Errors
+    /// `User` when the table is not there, `Source` when the source cannot be asked.
+    pub(crate) async fn spelled(
+        &self,
+        name: TableName,
+        scope: &Arc<QueryScope>,
+    ) -> Result<TableName> {
+        let connector = self.connector(&name.catalog)?;
+        let version = ReadVersion::Committed;
+        if connector.table(&name.schema, &name.table, version, scope).await?.is_some() {
+            return Ok(name);
+        }
+        match self.other_spelling(&connector, &name).await? {
+            Some((schema, table)) => Ok(TableName { schema, table, ..name }),
+            None => Err(table_not_found(&name)),
         }
     }
 

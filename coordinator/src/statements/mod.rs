@@ -4,6 +4,7 @@ mod batches;
 mod catalogs;
 mod session;
 mod show;
+mod statistics;
 mod tables;
 mod views;
 
@@ -47,6 +48,7 @@ pub(crate) async fn change(
         Statement::DropView { name, if_exists } => {
             views::drop_view(context, &name, if_exists).await
         }
+        Statement::Analyze { table } => statistics::analyze(context, &table).await,
         Statement::BeginBatch => batches::begin_batch(context).await,
         Statement::CommitBatch => batches::commit_batch(context).await,
         Statement::RollbackBatch => batches::rollback_batch(context).await,

@@ -6,7 +6,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use meshwork_engine::catalog::catalog_not_found;
 use meshwork_engine::{Error, Result};
 
-use super::{no_default, schema_of, views};
+use super::{no_default, schema_of, statistics, views};
 use crate::parse::{Show, parts_of};
 use crate::query::QueryContext;
 use crate::resolve::{batch_of, like, texts};
@@ -35,6 +35,7 @@ pub(crate) async fn show(context: &QueryContext<'_>, show: &Show) -> Result<Reco
             names("table", tables.into_iter().map(|entry| entry.name).collect(), like.as_deref())
         }
         Show::Columns { table } => columns(&context.columns_of(&parts_of(table)).await?),
+        Show::Stats { table } => statistics::show_stats(context, table).await,
         Show::Functions { like } => functions(context, like.as_deref()),
         Show::Session => session_settings(context),
         Show::CreateCatalog { name } => {

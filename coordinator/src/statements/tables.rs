@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::ObjectName;
 use meshwork_engine::connector;
 use meshwork_engine::{Error, Result};
 
-use super::views;
+use super::{statistics, views};
 use crate::parse::{CreateTable, TableVersions, is_repeated, parts_of, shown_name};
 use crate::plan::Planned;
 use crate::query::QueryContext;
@@ -157,5 +157,13 @@ pub(super) async fn drop_table(
     let resolver = &context.coordinator.resolver;
     let name = resolver.full_name(&parts_of(name), &context.snapshot)?;
     let dropped = resolver.connector(&name.catalog)?.drop_table(&name.schema, &name.table).await?;
-    if dropped || if_exists { Ok(0) } else { Err(table_not_found(&name)) }
+    if !dropped {
+        return if if_exists { Ok(0) } else { Err(table_not_found(&name)) };
+    }
+    // A table that is made anew under this name is another one.
+    let gone = name.to_string();
+    if let Err(error) = resolver.analyses().forget(&statistics::key(name)).await {
+        tracing::warn!(table = gone, %error, "statistics of a table that was dropped were left behind");
+    }
+    Ok(0)
 }

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use datafusion::common::{DataFusionError, Result as DataFusionResult, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -16,6 +16,7 @@ use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::{
     RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter,
 };
@@ -24,10 +25,11 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
 use super::dynamic::{self, Narrowed};
-use super::{Refusal, RemoteScan};
+use super::{Refusal, RemoteScan, statistics};
 use crate::connector::{RowSource, Split};
 use crate::environment;
 use crate::settings::QuerySettings;
+use crate::statistics::TableStatistics;
 
 /// Batches that one partition may read ahead of its consumer.
 const BATCHES_AHEAD: usize = 2;
@@ -48,6 +50,8 @@ pub struct RemoteScanExec {
     /// What the source was offered and did not take: for EXPLAIN, so it stays on the node that plans.
     refusals: Vec<Refusal>,
     properties: Arc<PlanProperties>,
+    /// What all groups together are expected to return; known on the coordinator only.
+    expected: Arc<Statistics>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -71,6 +75,7 @@ impl RemoteScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
+        let expected = Arc::new(Statistics::new_unknown(&scan.output_schema()));
         Self {
             scan,
             groups,
@@ -79,16 +84,32 @@ impl RemoteScanExec {
             dynamic_filters: Vec::new(),
             refusals: Vec::new(),
             properties,
+            expected,
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// Returns the leaf that expects what the table's statistics say.
+    #[must_use]
+    pub fn expecting(mut self, table: &TableStatistics) -> Self {
+        let n_splits = self.splits().count();
+        self.expected = Arc::new(statistics::of_scan(&self.scan, table, n_splits));
+        self
     }
 
     /// Returns a leaf that reads some of the splits, with one partition per group; an empty group is an empty
     /// partition.
     #[must_use]
     pub fn part(&self, groups: Vec<Vec<Split>>) -> Self {
+        let n_splits = groups.iter().flatten().count();
+        let expected = statistics::of_part(&self.expected, n_splits, self.splits().count());
         let part = Self::with_groups(Arc::clone(&self.scan), groups, Arc::clone(&self.source));
-        Self { is_part: true, dynamic_filters: self.dynamic_filters.clone(), ..part }
+        Self {
+            is_part: true,
+            dynamic_filters: self.dynamic_filters.clone(),
+            expected: Arc::new(expected),
+            ..part
+        }
     }
 
     /// Returns the leaf that another node described.
@@ -116,8 +137,9 @@ impl RemoteScanExec {
     #[must_use]
     pub fn agreed(&self, scan: RemoteScan) -> Self {
         let splits = self.source.recut(&scan, self.splits().cloned().collect());
+        let expected = statistics::of_agreed(&self.expected, &scan, splits.len());
         let leaf = Self::new(scan, splits, Arc::clone(&self.source));
-        Self { refusals: self.refusals.clone(), ..leaf }
+        Self { refusals: self.refusals.clone(), expected: Arc::new(expected), ..leaf }
     }
 
     /// Returns the conditions that become known while the query runs.
@@ -130,6 +152,7 @@ impl RemoteScanExec {
             is_part: self.is_part,
             dynamic_filters: self.dynamic_filters.clone(),
             refusals: self.refusals.clone(),
+            expected: Arc::clone(&self.expected),
             ..Self::with_groups(
                 Arc::clone(&self.scan),
                 self.groups.clone(),
@@ -277,6 +300,17 @@ impl ExecutionPlan for RemoteScanExec {
                 Box::pin(RecordBatchStreamAdapter::new(schema, rows))
             }
         })
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _inputs: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> DataFusionResult<Arc<Statistics>> {
+        let Some(group) = args.partition() else { return Ok(Arc::clone(&self.expected)) };
+        let n_splits = self.groups.get(group).map_or(0, Vec::len);
+        let part = statistics::of_part(&self.expected, n_splits, self.splits().count());
+        Ok(Arc::new(part))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -13,6 +13,7 @@
 //! dynamic                                filters that become known while a query runs
 //! reason                                 why the rest was not agreed
 //! ```
+//! What a scan is expected to return is estimated in `statistics`, for the planner alone: it does not travel.
 //! Nothing here knows how a source is asked; that is the connector's.
 
 mod aggregate;
@@ -24,6 +25,7 @@ mod physical;
 mod predicate;
 mod reason;
 mod scan;
+mod statistics;
 mod table;
 mod value;
 

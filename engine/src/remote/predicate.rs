@@ -51,6 +51,23 @@ impl Comparison {
         }
     }
 
+    /// Whether it is about an order.
+    pub fn is_range(self) -> bool {
+        !matches!(self, Self::Equal | Self::NotEqual)
+    }
+
+    /// Returns the comparison that is true where this one is false, but for NULLs.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Equal => Self::NotEqual,
+            Self::NotEqual => Self::Equal,
+            Self::Less => Self::GreaterOrEqual,
+            Self::LessOrEqual => Self::Greater,
+            Self::Greater => Self::LessOrEqual,
+            Self::GreaterOrEqual => Self::Less,
+        }
+    }
+
     /// Returns the comparison with its sides swapped.
     pub(super) fn swapped(self) -> Self {
         match self {

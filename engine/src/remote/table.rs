@@ -12,11 +12,12 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 
-use super::{Predicate, Reason, ReasonCode, Refusal, RemoteScan, RemoteScanExec};
+use super::{Predicate, Reason, ReasonCode, Refusal, RemoteScan, RemoteScanExec, statistics};
 use crate::Error;
 use crate::connector::{Outcome, Pushdown, RowSource};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
+use crate::statistics::TableStatistics;
 
 /// A remote table in one query.
 #[derive(Debug)]
@@ -37,6 +38,11 @@ impl RemoteTable {
     /// Returns the scan of all columns and rows.
     pub fn whole(&self) -> &RemoteScan {
         &self.whole
+    }
+
+    /// Returns what is known of the whole table's values; asked once per query, never an error.
+    pub async fn statistics(&self) -> Arc<TableStatistics> {
+        statistics::of_table(&self.whole, &self.source, &self.scope).await
     }
 
     /// Returns the filters that the source would not take, each with its reason.
@@ -171,8 +177,10 @@ impl TableProvider for RemoteTable {
         {
             scan.limit = Some(limit);
         }
-        let (scan, splits) = self.source.splits(scan, &self.scope, &settings).await?;
-        let leaf = RemoteScanExec::new(scan, splits, Arc::clone(&self.source));
+        let (cut, known) =
+            futures::join!(self.source.splits(scan, &self.scope, &settings), self.statistics());
+        let (scan, splits) = cut?;
+        let leaf = RemoteScanExec::new(scan, splits, Arc::clone(&self.source)).expecting(&known);
         checked(leaf, left, n_columns, state)
     }
 

@@ -19,6 +19,7 @@ const MAX_PAGES: u64 = 10_000;
 #[derive(Debug)]
 pub(in crate::rest) struct Table {
     pub(in crate::rest) description: Option<String>,
+    pub(in crate::rest) rows_estimated: Option<u64>,
     /// May hold `{{filter.x}}`.
     pub(in crate::rest) path: String,
     pub(in crate::rest) rows: JsonPath,
@@ -70,7 +71,7 @@ pub(in crate::rest) enum Target {
 
 impl Table {
     pub(super) fn new(part: TablePart, values: &Values) -> Result<Self> {
-        let TablePart { description, list, paginate, pushdown, schema } = part;
+        let TablePart { description, rows_estimated, list, paginate, pushdown, schema } = part;
         let ListPart { method: Method::Get, path, rows, params, headers } = list;
         let SchemaMode::Declared = schema.mode;
         let columns = columns(schema.columns)?;
@@ -94,6 +95,7 @@ impl Table {
         let (Some(OnMax::Error) | None) = paginate.on_max;
         Ok(Self {
             description,
+            rows_estimated,
             path,
             rows: rows.parse().map_err(|e: String| wrong("list.rows", &e))?,
             params: filled("list.params", params)?,
