@@ -54,11 +54,11 @@ pub fn waiting_for_joins(plan: Arc<dyn ExecutionPlan>) -> DataFusionResult<Arc<d
             !ids.is_empty() && ids.iter().all(|id| known.contains(id))
         };
         let filters = leaf.dynamic_filters();
-        let kept: Vec<_> = filters.iter().filter(is_known).cloned().collect();
-        match kept.len() == filters.len() {
-            true => Ok(Transformed::no(node)),
-            false => Ok(Transformed::yes(Arc::new(leaf.with_dynamic_filters(kept)))),
+        if filters.is_empty() {
+            return Ok(Transformed::no(node));
         }
+        let known = filters.iter().filter(is_known).cloned().collect();
+        Ok(Transformed::yes(Arc::new(leaf.waiting_for(known))))
     })
     .data()
 }

@@ -47,6 +47,8 @@ pub struct RemoteScanExec {
     is_part: bool,
     /// Conditions that become known while the query runs; see [`super::dynamic`].
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether these are known before a row of the scan is needed, so that it may wait for them.
+    waits: bool,
     /// What the source was offered and did not take: for EXPLAIN, so it stays on the node that plans.
     refusals: Vec<Refusal>,
     properties: Arc<PlanProperties>,
@@ -82,6 +84,7 @@ impl RemoteScanExec {
             source,
             is_part: false,
             dynamic_filters: Vec::new(),
+            waits: false,
             refusals: Vec::new(),
             properties,
             expected,
@@ -127,10 +130,17 @@ impl RemoteScanExec {
         self.is_part
     }
 
-    /// Returns the leaf with conditions that become known while the query runs, in place of those that it has.
+    /// Returns the leaf with conditions that become known while the query runs, in place of those that it has. It does
+    /// not wait for them.
     #[must_use]
     pub(crate) fn with_dynamic_filters(&self, filters: Vec<Arc<dyn PhysicalExpr>>) -> Self {
-        Self { dynamic_filters: filters, ..self.copied() }
+        Self { dynamic_filters: filters, waits: false, ..self.copied() }
+    }
+
+    /// Returns the leaf that waits for these conditions, which become known before it has to return a row.
+    #[must_use]
+    pub(super) fn waiting_for(&self, filters: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { dynamic_filters: filters, waits: true, ..self.copied() }
     }
 
     /// Returns the leaf of a scan to which the source agreed after this one was cut into splits.
@@ -151,6 +161,7 @@ impl RemoteScanExec {
         Self {
             is_part: self.is_part,
             dynamic_filters: self.dynamic_filters.clone(),
+            waits: self.waits,
             refusals: self.refusals.clone(),
             expected: Arc::clone(&self.expected),
             ..Self::with_groups(
@@ -277,9 +288,9 @@ impl ExecutionPlan for RemoteScanExec {
         context: Arc<TaskContext>,
     ) -> DataFusionResult<SendableRecordBatchStream> {
         let (schema, settings) = (self.schema(), QuerySettings::of(context.session_config()));
-        let filters = match settings.dynamic_filter_wait_ms {
-            0 => Vec::new(),
-            _ => self.dynamic_filters.clone(),
+        let filters = match self.waits && settings.dynamic_filter_wait_ms > 0 {
+            true => self.dynamic_filters.clone(),
+            false => Vec::new(),
         };
         let waits = !filters.is_empty();
         let reading = Reading {

@@ -69,16 +69,24 @@ impl Shrinking {
     /// Takes things from the query as long as any can be taken.
     async fn query(&mut self) -> Result<()> {
         let world = World::lay(&self.arena, &self.failing.sides, self.fault).await?;
-        let mut is_smaller = true;
-        while is_smaller {
-            is_smaller = false;
-            for query in self.failing.query.smaller() {
-                let settings = self.failing.settings.clone();
-                if let Some(difference) = self.differs(&world, &query, &settings).await? {
+        // It goes on from where it stands: what could not be taken seldom can be after something else is gone.
+        let (mut place, mut n_in_vain) = (0, 0);
+        loop {
+            let smaller = self.failing.query.smaller();
+            if n_in_vain >= smaller.len() {
+                break;
+            }
+            place %= smaller.len();
+            let (query, settings) = (smaller[place].clone(), self.failing.settings.clone());
+            match self.differs(&world, &query, &settings).await? {
+                Some(difference) => {
                     self.failing.query = query;
                     self.failing.difference = difference;
-                    is_smaller = true;
-                    break;
+                    n_in_vain = 0;
+                }
+                None => {
+                    place += 1;
+                    n_in_vain += 1;
                 }
             }
         }

@@ -183,6 +183,8 @@ pub(super) enum Floats {
     All,
     /// All but NaN.
     NoNan,
+    /// All but NaN, and zero has no sign.
+    Numbers,
     /// Neither NaN nor infinity.
     Finite,
 }
@@ -316,8 +318,9 @@ fn single(rng: &mut StdRng, floats: Floats) -> f32 {
 fn within(value: f64, floats: Floats) -> f64 {
     match floats {
         Floats::All => value,
-        Floats::NoNan if value.is_nan() => 0.5,
-        Floats::NoNan => value,
+        Floats::NoNan | Floats::Numbers if value.is_nan() => 0.5,
+        Floats::Numbers if value == 0.0 => 0.0,
+        Floats::NoNan | Floats::Numbers => value,
         Floats::Finite if !value.is_finite() => 0.5,
         Floats::Finite => value,
     }

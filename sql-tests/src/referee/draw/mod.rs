@@ -14,6 +14,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use super::known;
 use super::query::{Aggregate, Expr, Join, JoinKind, Order, Query, Select, TableRef};
 use super::tables::{Column, Table};
 use super::values::{Class, Domain, pick};
@@ -124,6 +125,9 @@ impl<'a> Drawing<'a, '_> {
             6 | 7 => {
                 let n_outputs = self.rng.random_range(1..4);
                 select.outputs = (0..n_outputs).map(|_| self.aggregate()).collect();
+                if known::is_known(known::BOUNDS_OF_AGGREGATES) && n_outputs > 1 {
+                    select.outputs.push(count_of_rows());
+                }
             }
             _ => self.group(&mut select),
         }
@@ -142,18 +146,10 @@ impl<'a> Drawing<'a, '_> {
         let n_aggregates = self.rng.random_range(0..3);
         select.outputs.extend((0..n_aggregates).map(|_| self.aggregate()));
         if self.chance(0.2) {
-            let count = Aggregate {
-                function: "count",
-                distinct: "",
-                argument: None,
-                filter: None,
-                class: Class::Int,
-            };
-            let count = Expr::Aggregate(Box::new(count));
             let rows =
                 Expr::Literal { sql: self.rng.random_range(0..4).to_string(), class: Class::Int };
             let form = pick(self.rng, &["{} > {}", "{} = {}", "{} <= {}"]);
-            select.having.push(Expr::call(form, Class::Bool, vec![count, rows]));
+            select.having.push(Expr::call(form, Class::Bool, vec![count_of_rows(), rows]));
         }
     }
 
@@ -328,6 +324,17 @@ impl<'a> Drawing<'a, '_> {
         };
         Expr::Aggregate(Box::new(Aggregate { function, distinct, argument, filter, class }))
     }
+}
+
+/// Returns `count(*)`.
+fn count_of_rows() -> Expr {
+    Expr::Aggregate(Box::new(Aggregate {
+        function: "count",
+        distinct: "",
+        argument: None,
+        filter: None,
+        class: Class::Int,
+    }))
 }
 
 fn has_exact_average(column: &Column) -> bool {

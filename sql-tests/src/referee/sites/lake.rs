@@ -22,9 +22,10 @@ use crate::referee::values::{Class, Datum, Domain, Floats, Letters};
 
 const TEXT: Spec = Spec::new(Class::Text, "Utf8", Domain::Texts(Letters::Any, 40));
 
-/// The types of columns; what they hold of NaN is decided by what is known.
+/// The types of columns; what floats they hold is decided by what is known.
 fn types() -> Vec<Spec> {
-    let floats = if known::lake_has_nan() { Floats::All } else { Floats::NoNan };
+    let is_known = known::is_known(known::LAKE_FLOATS);
+    let floats = if is_known { Floats::Numbers } else { Floats::All };
     vec![
         TEXT,
         TEXT,
