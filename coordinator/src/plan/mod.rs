@@ -48,6 +48,8 @@ pub(crate) fn base_config() -> SessionConfig {
     options.catalog.create_default_catalog_and_schema = false;
     // In DataFusion 55.2 the greatest value so far skips files that another aggregate of the query still needs.
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    // Its table for the first groups of an order does not find a NaN again that it has, and fails.
+    options.optimizer.enable_topk_aggregation = false;
     config
 }
 

@@ -22,6 +22,8 @@ use crate::compare;
 
 /// The most rows of an answer that a failure shows.
 const ROWS_SHOWN_MAX: usize = 12;
+/// How the error of a number that is too large begins.
+const OVERFLOW: &str = "NUMERIC_OVERFLOW";
 
 /// Settings of the session that a case is asked in.
 pub(super) type Settings = Vec<(&'static str, String)>;
@@ -129,6 +131,8 @@ fn compared(query: &Query, answers: &[Shown; 3]) -> Verdict {
         (Err(_), Err(_), Err(_)) => return Verdict::Failed,
         (_, _, Err(_)) if query.is_cut() => return Verdict::Undetermined,
         (Ok(_), Ok(_), Ok(whole)) => whole,
+        // Which rows are computed before an empty side ends a join depends on the plan, and so does what overflows.
+        answers if is_overflow_of_some(answers) => return Verdict::Undetermined,
         _ => return different("one is an error and another is not".to_owned()),
     };
     for (name, answer) in [("with", pushed), ("without", plain)] {
@@ -138,6 +142,14 @@ fn compared(query: &Query, answers: &[Shown; 3]) -> Verdict {
         }
     }
     Verdict::Same
+}
+
+/// Whether those that failed all failed by an overflow that the engine itself noticed.
+fn is_overflow_of_some((pushed, plain, whole): (&Shown, &Shown, &Shown)) -> bool {
+    [pushed, plain, whole]
+        .iter()
+        .filter_map(|answer| answer.as_ref().err())
+        .all(|error| error.starts_with(OVERFLOW))
 }
 
 /// Returns what is wrong with an answer, if anything is; `whole` are all rows, in order.
