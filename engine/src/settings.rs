@@ -7,15 +7,21 @@ use datafusion::execution::config::SessionConfig;
 /// The zone that timestamps with a zone are in, on every node.
 const TIME_ZONE: &str = "+00:00";
 /// Keys of a build side, of a partition, that become a list for the scan on the other side; of more only the bounds do.
-const JOIN_KEYS_MAX: usize = 50_000;
-const JOIN_KEYS_BYTES_MAX: usize = 4 << 20;
+/// A database finds rows by many keys; a scan of files gains little from a list, and looks it up for each file.
+pub const JOIN_KEYS_MAX_FOR_FILES: usize = 150;
+/// See [`JOIN_KEYS_MAX_FOR_FILES`].
+pub const JOIN_KEYS_MAX_FOR_ROW_SOURCES: usize = 50_000;
+/// The longest key that a list is made of, on average.
+const JOIN_KEY_BYTES_MAX: usize = 80;
 
-/// Sets what coordinator and workers have to have alike, as none of it travels with a task.
-pub fn set_for_all_nodes(options: &mut ConfigOptions) {
+/// Sets what coordinator and workers have to have alike.
+pub fn set_for_all_nodes(options: &mut ConfigOptions, settings: &QuerySettings) {
     // Without a zone `TIMESTAMP WITH TIME ZONE` would be a timestamp without one.
     options.execution.time_zone = Some(TIME_ZONE.to_owned());
-    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = JOIN_KEYS_MAX;
-    options.optimizer.hash_join_inlist_pushdown_max_size = JOIN_KEYS_BYTES_MAX;
+    let n_keys = settings.join_keys_max;
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = n_keys;
+    options.optimizer.hash_join_inlist_pushdown_max_size =
+        n_keys.saturating_mul(JOIN_KEY_BYTES_MAX);
 }
 
 extensions_options! {
@@ -31,6 +37,8 @@ extensions_options! {
         pub pushdown: bool, default = true
         /// How long a scan waits for the keys of the other side of a join, in milliseconds; 0 means not at all.
         pub dynamic_filter_wait_ms: u64, default = 10_000
+        /// The most keys of a join that become a list for the scan on its other side.
+        pub join_keys_max: usize, default = JOIN_KEYS_MAX_FOR_FILES
         /// The most splits that one scan of a row source is cut into; 1 means one connection.
         pub splits_max: usize, default = 8
         /// Rows in a batch that a scan emits.

@@ -53,7 +53,7 @@ impl WorkerSessionBuilder for TaskSessions {
             builder.with_distributed_option_extension_from_headers::<QuerySettings>(&headers)?;
         let mut config = builder.config().take().unwrap_or_default();
         let settings = QuerySettings::of(&config);
-        set_for_all_nodes(config.options_mut());
+        set_for_all_nodes(config.options_mut(), &settings);
         config.set_extension(self.tasks.begin(named_task(&headers), &settings.query_id));
         let mut builder = builder.with_config(config.with_batch_size(settings.batch_size.max(1)));
         if let Some(control) = &self.control {

@@ -17,7 +17,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use futures::future::BoxFuture;
 use meshwork_engine::scope::QueryScope;
-use meshwork_engine::settings::set_for_all_nodes;
+use meshwork_engine::settings::{QuerySettings, set_for_all_nodes};
 use meshwork_engine::{Error, Result};
 
 use crate::parse::{Statement, TableVersions, parse};
@@ -44,7 +44,7 @@ pub(crate) fn base_config() -> SessionConfig {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.collect_spans = true;
     options.sql_parser.parse_float_as_decimal = true;
-    set_for_all_nodes(options);
+    set_for_all_nodes(options, &QuerySettings::default());
     options.catalog.create_default_catalog_and_schema = false;
     // In DataFusion 55.2 the greatest value so far skips files that another aggregate of the query still needs.
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;

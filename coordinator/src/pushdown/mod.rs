@@ -16,14 +16,17 @@ mod floats;
 mod same_names;
 mod top;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
-use meshwork_engine::remote::waiting_for_joins;
+use meshwork_engine::remote::{RemoteTable, waiting_for_joins};
 use meshwork_engine::settings::QuerySettings;
 
 /// Returns the rules for physical plans with ours around them. Work is moved first, as plans are when the planner has made
@@ -37,6 +40,20 @@ pub(crate) fn around(
         [Arc::new(WaitForJoins), Arc::new(floats::FloatsPruneNothing)];
     let rules = rules.into_iter().map(same_names::guarded);
     std::iter::once(first).chain(rules).chain(last).collect()
+}
+
+/// Whether a plan reads a row source, which finds rows by lists of keys.
+pub(crate) fn reads_row_source(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+        {
+            found |= (provider.as_ref() as &dyn Any).is::<RemoteTable>();
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// See [`waiting_for_joins`].

@@ -8,6 +8,7 @@
 
 mod context;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use futures::future::{self, BoxFuture};
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
+use meshwork_engine::settings::{JOIN_KEYS_MAX_FOR_ROW_SOURCES, set_for_all_nodes};
 use meshwork_engine::{Error, Result, environment, functions};
 
 use self::context::Answer;
@@ -457,12 +459,18 @@ impl Coordinator {
         let (planned, scope) = (Arc::clone(planned), Arc::clone(scope));
         Box::pin(async move {
             let Planned { plan, state } = planned.as_ref();
+            let mut settings = scope.settings().clone();
+            let mut state = Cow::Borrowed(state);
+            if pushdown::reads_row_source(plan)? {
+                settings.join_keys_max = JOIN_KEYS_MAX_FOR_ROW_SOURCES;
+                set_for_all_nodes(state.to_mut().config_mut().options_mut(), &settings);
+            }
             if distribution.keeps(plan)? {
                 let plan = state.create_physical_plan(plan).await?;
-                return schedule::Planned::new(plan, context_to_run(state));
+                return schedule::Planned::new(plan, context_to_run(&state));
             }
-            let builder = SessionStateBuilder::new_from_existing(state.clone());
-            let state = distribution.configure(builder, scope.settings())?.build();
+            let builder = SessionStateBuilder::new_from_existing(state.into_owned());
+            let state = distribution.configure(builder, &settings)?.build();
             let plan = state.create_physical_plan(plan).await?;
             schedule::Planned::new(plan, state.task_ctx())
         })
