@@ -10,7 +10,7 @@ const TIME_ZONE: &str = "+00:00";
 /// A database finds rows by many keys; a scan of files gains little from a list, and looks it up for each file.
 pub const JOIN_KEYS_MAX_FOR_FILES: usize = 150;
 /// See [`JOIN_KEYS_MAX_FOR_FILES`].
-pub const JOIN_KEYS_MAX_FOR_ROW_SOURCES: usize = 50_000;
+pub const JOIN_KEYS_MAX_FOR_ROW_SOURCES: usize = 1_000;
 /// The longest key that a list is made of, on average.
 const JOIN_KEY_BYTES_MAX: usize = 80;
 
