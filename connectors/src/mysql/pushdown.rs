@@ -12,6 +12,7 @@ use meshwork_engine::remote::{
 use meshwork_engine::{Error, Result};
 
 use super::types::Detail;
+use crate::relational::negotiate::{own_rules, refused};
 use crate::relational::{Agreement, Dialect, Rules, Test, hexadecimal, standard_string};
 
 /// Digits that MySQL reads in one decimal literal.
@@ -210,12 +211,6 @@ fn collated(column: &RemoteColumn, detail: &Detail) -> Reason {
     Reason::new(ReasonCode::Collation, message)
 }
 
-fn own_rules(column: &RemoteColumn) -> Reason {
-    let RemoteColumn { name, remote_type, .. } = column;
-    let message = format!("column {name} of type {remote_type} has rules of its own there");
-    Reason::new(ReasonCode::Type, message)
-}
-
 fn all(test: Test<'_>, accepts: impl Fn(&Literal) -> bool) -> bool {
     !matches!(test, Test::StartsWith(_)) && test.values().iter().all(accepts)
 }
@@ -260,10 +255,6 @@ fn inexact_if(known: bool) -> Outcome {
 
 fn of_another_type() -> Outcome {
     refused(ReasonCode::Literal, "the value is none of the column's type there")
-}
-
-fn refused(code: ReasonCode, message: &str) -> Outcome {
-    Outcome::Refused(Reason::new(code, message))
 }
 
 #[cfg(test)]

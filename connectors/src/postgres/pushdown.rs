@@ -9,6 +9,7 @@ use meshwork_engine::remote::{Function, Literal, Measure, Reason, ReasonCode, Re
 
 use super::columns::{Detail, Meaning};
 use super::wire::Wire;
+use crate::relational::negotiate::{own_rules, refused};
 use crate::relational::{Agreement, Dialect, Rules, Test, date_text, hexadecimal, timestamp_text};
 
 /// The length of a canonical UUID, and where its hyphens stand.
@@ -292,20 +293,10 @@ fn coarse(column: &RemoteColumn, detail: &Detail) -> Reason {
     Reason::new(ReasonCode::Collation, message)
 }
 
-fn own_rules(column: &RemoteColumn) -> Reason {
-    let RemoteColumn { name, remote_type, .. } = column;
-    let message = format!("column {name} of type {remote_type} has rules of its own there");
-    Reason::new(ReasonCode::Type, message)
-}
-
 fn become_null() -> Reason {
     Reason::new(ReasonCode::Null, "values that cannot be represented are read as NULL here")
 }
 
 fn float(message: &str) -> Reason {
     Reason::new(ReasonCode::Float, message)
-}
-
-fn refused(code: ReasonCode, message: &str) -> Outcome {
-    Outcome::Refused(Reason::new(code, message))
 }

@@ -84,6 +84,18 @@ pub trait Rules {
     }
 }
 
+/// The reason of a column whose type is compared there as nowhere else.
+pub fn own_rules(column: &RemoteColumn) -> Reason {
+    let RemoteColumn { name, remote_type, .. } = column;
+    let message = format!("column {name} of type {remote_type} has rules of its own there");
+    Reason::new(ReasonCode::Type, message)
+}
+
+/// The answer of a source that does not do it.
+pub fn refused(code: ReasonCode, message: &str) -> Outcome {
+    Outcome::Refused(Reason::new(code, message))
+}
+
 /// Whether something means the same on both sides, or what stands in the way.
 pub type Agreement = Result<(), Reason>;
 

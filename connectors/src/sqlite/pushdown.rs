@@ -12,6 +12,7 @@ use meshwork_engine::{Error, Result};
 
 use super::Mismatch;
 use super::types::Detail;
+use crate::relational::negotiate::refused;
 use crate::relational::{Agreement, Dialect, Rules, Test, date_text};
 
 /// SQLite refuses longer patterns for GLOB at 50,000 bytes; each letter may take three.
@@ -199,10 +200,6 @@ fn known_collation(detail: &Detail) -> bool {
 fn foreign_collation(column: &RemoteColumn, detail: &Detail) -> Outcome {
     let collation = detail.collation.as_deref().unwrap_or("of a view");
     refused(ReasonCode::Collation, &of_collation(column, collation))
-}
-
-fn refused(code: ReasonCode, message: &str) -> Outcome {
-    Outcome::Refused(Reason::new(code, message))
 }
 
 #[cfg(test)]
