@@ -10,6 +10,7 @@
 //! a + 1            type_coercion          CAST(a AS Int64) + 1
 //!                  check_overflow         checked_add(CAST(a AS Int64), 1)      overflow.rs, arithmetic.rs
 //! sum(a)           by name in registry    our sum, exact in 128 bits            sum/
+//! min(a), max(a)   by name in registry    floats in one order, in groups too    extremes.rs
 //! ```
 //!
 //! Division and modulo by zero, `abs` and `CAST` are errors in DataFusion already; the tests hold it to that.
@@ -17,6 +18,7 @@
 
 mod arithmetic;
 mod doubles;
+mod extremes;
 mod overflow;
 mod sum;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod tests;
 use std::sync::Arc;
 
 use datafusion::execution::SessionStateBuilder;
+use datafusion::functions_aggregate::min_max::{Max, Min};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::optimizer::AnalyzerRule;
 
@@ -33,6 +36,7 @@ pub use overflow::with_plain_operators;
 
 use arithmetic::checked_functions;
 use doubles::CompareAsDoubles;
+use extremes::Extreme;
 use overflow::CheckOverflow;
 use sum::ExactSum;
 
@@ -41,7 +45,9 @@ use sum::ExactSum;
 pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     builder.scalar_functions().get_or_insert_default().extend(checked_functions());
     let sum = Arc::new(AggregateUDF::new_from_impl(ExactSum::default()));
-    builder.aggregate_functions().get_or_insert_default().push(sum);
+    let min = Arc::new(AggregateUDF::new_from_impl(Extreme::<Min>::default()));
+    let max = Arc::new(AggregateUDF::new_from_impl(Extreme::<Max>::default()));
+    builder.aggregate_functions().get_or_insert_default().extend([sum, min, max]);
     if has_rule(&mut builder) {
         return builder;
     }
