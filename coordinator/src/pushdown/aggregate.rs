@@ -113,7 +113,7 @@ fn states(
         "sum" => Ok(vec![of(Function::Sum)?]),
         "min" => Ok(vec![of(Function::Min)?]),
         "max" => Ok(vec![of(Function::Max)?]),
-        "avg" => Ok(vec![of(Function::Count)?, of(Function::Sum)?]),
+        "avg" => Ok(vec![of(Function::CountOrNull)?, of(Function::Sum)?]),
         other => Err(not_shared(other).into()),
     }
 }
@@ -129,7 +129,9 @@ fn measure(
     let (name, data_type) = (field.name().clone(), field.data_type().clone());
     let is_exact = match function {
         Function::Sum => data_type.is_decimal(),
-        Function::Count => matches!(data_type, DataType::Int64 | DataType::UInt64),
+        Function::Count | Function::CountOrNull => {
+            matches!(data_type, DataType::Int64 | DataType::UInt64)
+        }
         Function::Min | Function::Max => true,
     };
     if !is_exact {

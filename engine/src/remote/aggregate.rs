@@ -50,6 +50,9 @@ pub struct Measure {
 pub enum Function {
     /// How many values are not NULL; how many rows, without an argument.
     Count,
+    /// How many values are not NULL; NULL if there is none. The count of an average: a group of which 0 came is taken for one
+    /// that has an average.
+    CountOrNull,
     /// The exact sum of all values that are not NULL; NULL if there is none.
     Sum,
     /// The least value; NULL if there is none.
@@ -59,14 +62,20 @@ pub enum Function {
 }
 
 impl Function {
-    /// Returns the function in SQL.
-    pub fn sql(self) -> &'static str {
+    /// Returns a call of the function in SQL.
+    pub fn sql(self, argument: &str) -> String {
         match self {
-            Self::Count => "count",
-            Self::Sum => "sum",
-            Self::Min => "min",
-            Self::Max => "max",
+            Self::Count => format!("count({argument})"),
+            Self::CountOrNull => format!("nullif(count({argument}), 0)"),
+            Self::Sum => format!("sum({argument})"),
+            Self::Min => format!("min({argument})"),
+            Self::Max => format!("max({argument})"),
         }
+    }
+
+    /// Whether it is a number of rows.
+    pub fn counts(self) -> bool {
+        matches!(self, Self::Count | Self::CountOrNull)
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn gathering(trial: &mut Trial) -> Result<()> {
             same(trial, &format!("SELECT {aggregates} {from}")).await?;
         }
         for group in STANDARD.map(|(name, _)| name) {
-            let aggregates = "count(*), sum(amount), max(id)";
+            let aggregates = "count(*), sum(amount), avg(amount), max(id)";
             same(trial, &format!("SELECT {group}, {aggregates} {from} GROUP BY {group}")).await?;
         }
         same(trial, &format!("SELECT DISTINCT flag, day {from}")).await?;
