@@ -36,11 +36,14 @@ referee:
 	cargo build --release --workspace --bins
 	$(CARGO_TARGET_DIR)/release/referee $(ARGUMENTS)
 
-# Side by side: TPC-H SF1 on plain DataFusion, standalone, coordinator and two workers; PostgreSQL; starting.
+# Side by side: TPC-H SF1 on plain DataFusion, standalone, coordinator and two workers; whole tables and a few keys of
+# PostgreSQL and MariaDB; sums while money moves; starting. `bench federated` has a Python beside it: see docs/testing.md.
 bench:
 	cargo build --release --workspace --bins
 	$(CARGO_TARGET_DIR)/release/bench tpch
-	$(CARGO_TARGET_DIR)/release/bench postgres
+	$(CARGO_TARGET_DIR)/release/bench read
+	$(CARGO_TARGET_DIR)/release/bench lookup
+	$(CARGO_TARGET_DIR)/release/bench sums
 	$(CARGO_TARGET_DIR)/release/bench start
 
 fmt:

@@ -27,6 +27,7 @@ mod explain;
 pub mod fragment;
 pub mod frontend;
 mod history;
+mod order;
 mod parse;
 mod plan;
 mod pushdown;

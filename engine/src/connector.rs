@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use crate::remote::{Aggregate, OrderKey, Predicate, Reason, RemoteScan};
+use crate::remote::{Aggregate, Join, OrderKey, Predicate, Reason, RemoteScan};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
 use crate::statistics::TableStatistics;
@@ -210,6 +210,8 @@ pub enum Pushdown<'a> {
     },
     /// Return partial aggregates of each split instead of its rows.
     Aggregate(&'a Aggregate),
+    /// Return what the join returns, whose left side is the scan.
+    Join(&'a Join),
 }
 
 /// What a source answers to an offer. The default of every source is to refuse.

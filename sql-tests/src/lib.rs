@@ -17,6 +17,7 @@
 pub mod cluster;
 pub mod compare;
 pub mod fixtures;
+pub mod local;
 pub mod oracle;
 pub mod referee;
 pub mod servers;

@@ -26,10 +26,12 @@ const MANIFEST: &str = "
 connector: {name: geography, version: 1, base_url: \"BASE\", allow_http: true, allow_private: true}
 tables:
   nation:
+    rows_estimated: 25
     list: {path: /v1/nation, rows: \"$.rows[*]\"}
     paginate: {type: offset, send: {query: offset}, page_size: {query: limit, max: 10}, total: $.total}
     schema: {columns: {n_nationkey: int64, n_name: utf8, n_regionkey: int64, n_comment: utf8}}
   region:
+    rows_estimated: 5
     list: {path: /v1/region, rows: \"$.rows[*]\"}
     paginate: {type: offset, send: {query: offset}, page_size: {query: limit, max: 10}, total: $.total}
     schema: {columns: {r_regionkey: int64, r_name: utf8, r_comment: utf8}}
@@ -75,6 +77,18 @@ impl Spread {
             let statements = fill(table, "tpch.", scale)?;
             spread.mariadb.execute(&texts(&statements)).await?;
         }
+        // As their owners keep them: an index for each foreign key, and statistics that are taken.
+        let postgres = [
+            "CREATE INDEX ON customer (c_nationkey)",
+            "CREATE INDEX ON supplier (s_nationkey)",
+            "ANALYZE",
+        ];
+        spread.postgres.execute(&postgres).await?;
+        let mariadb = [
+            "CREATE INDEX suppkey ON tpch.partsupp (ps_suppkey)",
+            "ANALYZE TABLE tpch.part, tpch.partsupp PERSISTENT FOR ALL",
+        ];
+        spread.mariadb.execute(&mariadb).await?;
         Ok(spread)
     }
 

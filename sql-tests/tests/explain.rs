@@ -17,8 +17,8 @@ const IN_POSTGRES: [(&str, &str, &str); 18] = [
     ("x <> 1.5e0", "FLOAT", "floats"),
     ("upper(plain) = 'A'", "FUNCTION", "upper"),
     ("length(plain) > 3", "FUNCTION", "length"),
-    ("plain LIKE '%a'", "PATTERN", "prefix"),
-    ("plain ILIKE 'a%'", "PATTERN", "prefix"),
+    ("plain LIKE '_a'", "PATTERN", "_"),
+    ("plain ILIKE 'a%'", "PATTERN", "ILIKE"),
     ("plain = bytes", "COLUMNS", "bytes"),
     ("CAST(plain AS BIGINT) = 1", "CAST", "Int64"),
     ("ip = '127.0.0.1'", "TYPE", "inet"),
@@ -29,8 +29,8 @@ const IN_POSTGRES: [(&str, &str, &str); 18] = [
     ("id % 2 = 1", "EXPRESSION", "%"),
 ];
 const IN_MYSQL: [(&str, &str, &str); 7] = [
-    ("name <> 'a'", "COLLATION", "utf8mb4_general_ci"),
-    ("name LIKE 'a%'", "COLLATION", "utf8mb4_general_ci"),
+    ("long <> 'a'", "COLLATION", "utf8mb4_general_ci"),
+    ("long LIKE 'a%'", "COLLATION", "utf8mb4_general_ci"),
     ("latin = '日本'", "CHARACTER_SET", "latin1"),
     ("f = 1.5", "CAST", "Float64"),
     ("size = 'small'", "TYPE", "enum"),
@@ -53,8 +53,8 @@ async fn each_obstacle_has_a_code_and_a_name() -> Result<()> {
     mariadb
         .execute(&[
             "CREATE DATABASE shop",
-            "CREATE TABLE shop.r (name varchar(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci, \
-             latin varchar(20) CHARACTER SET latin1, f float, size enum('small', 'large'), day date, at timestamp NULL)",
+            "CREATE TABLE shop.r (`long` longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci, \
+             latin longtext CHARACTER SET latin1, f float, size enum('small', 'large'), day date, at timestamp NULL)",
         ])
         .await?;
     let catalogs = [

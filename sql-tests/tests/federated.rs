@@ -30,7 +30,8 @@ impl Federation {
             .execute(&[
                 &fill,
                 "CREATE INDEX ON sale (id)",
-                "ANALYZE sale",
+                "CREATE TABLE shop AS SELECT n AS id, 'city ' || n % 100 AS city FROM generate_series(0, 999) n",
+                "ANALYZE",
                 "ALTER SYSTEM SET log_statement = 'all'",
                 "SELECT pg_reload_conf()",
             ])
@@ -106,6 +107,59 @@ async fn the_small_side_reaches_the_large_one() -> Result<()> {
         let reads = federation.reads(&mut client, latest).await?;
         ensure!(
             !reads.is_empty() && reads.iter().all(|read| read.contains("\"id\" > 120000")),
+            "{reads:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Two tables of one source meet there if that leaves less to send; the large one is still read in splits.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_one_source_meets_there() -> Result<()> {
+    for shape in [Shape::Standalone, Shape::Workers(2)] {
+        let federation = Federation::start(shape).await?;
+        let mut client = federation.cluster.client().await?;
+        let (sale, shop) = ("pg.public.sale s", "pg.public.shop h");
+
+        let gathered = format!(
+            "SELECT h.city, count(*), sum(s.amount) FROM {sale} JOIN {shop} ON s.shop = h.id \
+             WHERE h.city LIKE '%7' GROUP BY h.city"
+        );
+        let reads = federation.reads(&mut client, &gathered).await?;
+        ensure!(reads.len() > 1, "the larger side is cut: {reads:?}");
+        let is_whole = |read: &String| read.contains(" JOIN ") && read.contains(" GROUP BY ");
+        ensure!(reads.iter().all(is_whole), "{reads:?}");
+
+        let semi = format!(
+            "SELECT s.id FROM {sale} WHERE s.shop IN (SELECT id FROM {shop} WHERE h.city = 'city 7') AND s.amount > 90"
+        );
+        let reads = federation.reads(&mut client, &semi).await?;
+        ensure!(
+            !reads.is_empty() && reads.iter().all(|read| read.contains("EXISTS (SELECT 1 FROM")),
+            "{reads:?}"
+        );
+
+        // Nothing is left out, so meeting there would send each shop with each of its sales.
+        let wide = format!("SELECT max(h.city || s.pad) FROM {sale} JOIN {shop} ON s.shop = h.id");
+        let reads = federation.reads(&mut client, &wide).await?;
+        ensure!(reads.iter().all(|read| !read.contains(" JOIN ")), "{reads:?}");
+    }
+    Ok(())
+}
+
+/// As it is written, the query reads all sales; in the order that is chosen, those of the visits.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_joins_is_chosen() -> Result<()> {
+    for shape in [Shape::Standalone, Shape::Workers(2)] {
+        let federation = Federation::start(shape).await?;
+        let mut client = federation.cluster.client().await?;
+        let sql = "SELECT h.city, count(*), sum(s.amount) FROM pg.public.sale s, pg.public.shop h, lake.web.visit v \
+                   WHERE s.shop = h.id AND s.id = v.sale GROUP BY h.city";
+        let reads = federation.reads(&mut client, sql).await?;
+        let of_sales: Vec<&String> =
+            reads.iter().filter(|read| read.contains("\"sale\"")).collect();
+        ensure!(
+            !of_sales.is_empty() && of_sales.iter().all(|read| read.contains("\"id\" IN (")),
             "{reads:?}"
         );
     }

@@ -6,6 +6,7 @@
 //! metadata  databases, tables, columns        pushdown  what the server may filter
 //! splits    ranges of the key                 read      split -> statement -> batches
 //! statistics  rows, distinct values           histogram   how the values lie
+//! text      text compared by bytes
 //! ```
 //! Nothing is ever written to the server: each session is read-only. There is no snapshot that two
 //! connections share, so a scan is one split unless the catalog says `read_consistency = relaxed`.
@@ -18,6 +19,7 @@ mod pushdown;
 mod read;
 mod splits;
 mod statistics;
+mod text;
 mod types;
 mod values;
 

@@ -1,19 +1,22 @@
 //! What MySQL and MariaDB are asked to filter, and how it is said.
 //!
-//! Text is compared by collation there and by bytes here; the same bytes are equal under every collation,
-//! with or without padding, so equality finds at least the right rows and nothing else is offered. Dates
-//! that no calendar has compare there and are NULL here, so filters on dates are checked again.
+//! Text is compared by bytes, see [`text`]. Dates that no calendar has compare there and are NULL here, so filters on dates
+//! are checked again.
 
 use arrow::datatypes::DataType;
 use meshwork_engine::connector::Outcome;
 use meshwork_engine::remote::{
-    Literal, Measure, OrderKey, Reason, ReasonCode, RemoteColumn, Value,
+    Comparison, Literal, Measure, OrderKey, Reason, ReasonCode, RemoteColumn, Value,
 };
 use meshwork_engine::{Error, Result};
 
+use super::text;
 use super::types::Detail;
 use crate::relational::negotiate::{own_rules, refused};
-use crate::relational::{Agreement, Dialect, Rules, Test, hexadecimal, standard_string};
+use crate::relational::{
+    Agreement, Dialect, Rules, Test, hexadecimal, standard_comparison, standard_list,
+    standard_string,
+};
 
 /// Digits that MySQL reads in one decimal literal.
 const DECIMAL_DIGITS_MAX: usize = 65;
@@ -46,6 +49,30 @@ impl Dialect for MySql {
             true => format!("_utf8mb4 X'{}'", hexadecimal(value.as_bytes())),
             false => written,
         })
+    }
+
+    fn compared(
+        &self,
+        column: &RemoteColumn,
+        comparison: Comparison,
+        value: &Literal,
+    ) -> Result<String> {
+        match text::compared(column, comparison, value)? {
+            Some(written) => Ok(written),
+            None => standard_comparison(self, column, comparison, value),
+        }
+    }
+
+    fn listed(&self, column: &RemoteColumn, values: &[Literal], negated: bool) -> Result<String> {
+        match text::listed(column, values, negated)? {
+            Some(written) => Ok(written),
+            None => standard_list(self, column, values, negated),
+        }
+    }
+
+    fn like(&self, column: &RemoteColumn, pieces: &[String]) -> Result<String> {
+        let bytes = text::bytes(column, &Detail::of(column))?;
+        Ok(format!("{bytes} {}", self.pattern(pieces)?))
     }
 
     /// Sums arrive as decimals of as many digits as they need; arithmetic of more is cut there silently.
@@ -119,7 +146,7 @@ fn number(column: &RemoteColumn) -> Agreement {
         "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" | "decimal"
         | "numeric" | "year" => Ok(()),
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
-            Err(collated(column, &detail))
+            Err(text::collated(column, &detail))
         }
         "float" | "double" | "real" => {
             let message = "zeros and sums of floats differ there";
@@ -144,9 +171,6 @@ fn tested(column: &RemoteColumn, test: Test<'_>) -> Outcome {
         };
     }
     let detail = Detail::of(column);
-    if matches!(test, Test::StartsWith(_)) {
-        return Outcome::Refused(collated(column, &detail));
-    }
     match detail.base.as_str() {
         "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" => {
             exact_if(all(test, |value| matches!(value, Literal::Int(_) | Literal::UInt(_))))
@@ -164,7 +188,7 @@ fn tested(column: &RemoteColumn, test: Test<'_>) -> Outcome {
         })),
         "timestamp" => inexact_if(all(test, is_instant)),
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
-            text(column, &detail, test)
+            text::tested(column, &detail, test)
         }
         "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
             match test.is_equality() {
@@ -176,43 +200,8 @@ fn tested(column: &RemoteColumn, test: Test<'_>) -> Outcome {
     }
 }
 
-fn text(column: &RemoteColumn, detail: &Detail, test: Test<'_>) -> Outcome {
-    if !test.is_equality() {
-        return Outcome::Refused(collated(column, detail));
-    }
-    if detail.of_view {
-        // A function over two collations has none, and every comparison with it is an error there.
-        let message = "a view's column may have no collation to compare by";
-        return refused(ReasonCode::Collation, message);
-    }
-    let writable = |value: &Literal| match (value, detail.charset.as_deref()) {
-        (Literal::Text(_), Some("utf8mb4")) => true,
-        // Letters beyond these have no collation in common with such a column: an error there.
-        (Literal::Text(text), Some("utf8mb3" | "utf8")) => text.chars().all(|c| c <= '\u{ffff}'),
-        // What these have in common with UTF-8 is ASCII.
-        (Literal::Text(text), Some("latin1" | "ascii")) => text.is_ascii(),
-        _ => false,
-    };
-    match all(test, writable) {
-        true => Outcome::Inexact,
-        false => {
-            let charset = detail.charset.as_deref().unwrap_or("none");
-            let message = format!("the value may not exist in the character set {charset}");
-            refused(ReasonCode::CharacterSet, &message)
-        }
-    }
-}
-
-fn collated(column: &RemoteColumn, detail: &Detail) -> Reason {
-    let RemoteColumn { name, remote_type, .. } = column;
-    let collation = detail.collation.as_deref().unwrap_or("of the column");
-    let message =
-        format!("the collation {collation} of column {name} of type {remote_type} would decide");
-    Reason::new(ReasonCode::Collation, message)
-}
-
 fn all(test: Test<'_>, accepts: impl Fn(&Literal) -> bool) -> bool {
-    !matches!(test, Test::StartsWith(_)) && test.values().iter().all(accepts)
+    !matches!(test, Test::Like(_)) && test.values().iter().all(accepts)
 }
 
 fn is_decimal(value: &Literal) -> bool {
@@ -282,24 +271,6 @@ mod tests {
 
     fn is_refused(outcome: &Outcome) -> bool {
         matches!(outcome, Outcome::Refused(_))
-    }
-
-    #[test]
-    fn text_is_only_ever_a_superset() {
-        let text = column("varchar", DataType::Utf8, Some("utf8mb4"));
-        let value = Literal::Text("é".into());
-        assert_eq!(answer(&text, Comparison::Equal, &value), Outcome::Inexact);
-        for comparison in [Comparison::NotEqual, Comparison::Less, Comparison::GreaterOrEqual] {
-            assert!(is_refused(&answer(&text, comparison, &value)));
-        }
-        assert!(is_refused(&tested(&text, Test::StartsWith("a"))));
-        let latin = column("varchar", DataType::Utf8, Some("latin1"));
-        assert!(is_refused(&answer(&latin, Comparison::Equal, &value)));
-        let short = column("varchar", DataType::Utf8, Some("utf8mb3"));
-        assert_eq!(answer(&short, Comparison::Equal, &value), Outcome::Inexact);
-        assert!(is_refused(&answer(&short, Comparison::Equal, &Literal::Text("🦀".into()))));
-        let foreign = column("varchar", DataType::Utf8, Some("sjis"));
-        assert!(is_refused(&answer(&foreign, Comparison::Equal, &Literal::Text("a".into()))));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 /// Returns the statement of one split: a mere count of rows is counted by the server.
 pub(super) fn statement(scan: &RemoteScan, split: &Split) -> Result<String> {
     let range = KeyRange::of(split)?
-        .map(|range| condition(&MySql, &scan.columns, &range.predicate()))
+        .map(|range| condition(&MySql, &scan.base().columns, &range.predicate()))
         .transpose()?;
     let rows = select(&MySql, scan, range.as_deref())?;
     Ok(match scan.counts_rows() {

@@ -5,7 +5,7 @@
 
 use meshwork_engine::Result;
 use meshwork_engine::connector::Outcome;
-use meshwork_engine::remote::{Function, Literal, Measure, Reason, ReasonCode, RemoteColumn};
+use meshwork_engine::remote::{Literal, Measure, Reason, ReasonCode, RemoteColumn};
 
 use super::columns::{Detail, Meaning};
 use super::wire::Wire;
@@ -49,6 +49,15 @@ impl Dialect for Postgres {
         })
     }
 
+    /// The blanks that fill up a `char(n)` are not part of its value; as text it has none.
+    fn like(&self, column: &RemoteColumn, pieces: &[String]) -> Result<String> {
+        let (tested, pattern) = (self.tested(column)?, self.pattern(pieces)?);
+        Ok(match Detail::of(column)?.base_type.as_str() {
+            "bpchar" => format!("{tested}::text {pattern}"),
+            _ => format!("{tested} {pattern}"),
+        })
+    }
+
     fn bytes(&self, value: &[u8]) -> String {
         // `decode` is immutable: the server computes it once.
         format!("decode('{}', 'hex')", hexadecimal(value))
@@ -66,7 +75,7 @@ impl Dialect for Postgres {
         columns: &[RemoteColumn],
         computed: String,
     ) -> Result<String> {
-        let is_as_wanted = measure.function == Function::Count || measure.picked(columns).is_some();
+        let is_as_wanted = measure.function.counts() || measure.picked(columns).is_some();
         if is_as_wanted {
             return Ok(computed);
         }
@@ -191,7 +200,7 @@ fn tested(column: &RemoteColumn, detail: &Detail, test: Test<'_>) -> Outcome {
 fn exact(test: Test<'_>) -> Outcome {
     match test {
         Test::Compare(..) | Test::In(_) | Test::NotIn(_) | Test::Null => Outcome::Exact,
-        Test::StartsWith(_) => refused(ReasonCode::Type, "LIKE needs a column of text"),
+        Test::Like(_) => refused(ReasonCode::Type, "LIKE needs a column of text"),
     }
 }
 
@@ -215,20 +224,20 @@ fn floating(test: Test<'_>) -> Outcome {
 
 /// Whether every text of the test has a spelling at a server that does not store UTF-8.
 fn is_ascii(test: Test<'_>) -> bool {
-    let prefix = match test {
-        Test::StartsWith(prefix) => prefix,
-        Test::Compare(..) | Test::In(_) | Test::NotIn(_) | Test::Null => "",
+    let pieces = match test {
+        Test::Like(pieces) => pieces,
+        Test::Compare(..) | Test::In(_) | Test::NotIn(_) | Test::Null => &[],
     };
     let is_ascii = |value: &Literal| match value {
         Literal::Text(text) => text.is_ascii(),
         _other => true,
     };
-    prefix.is_ascii() && test.values().iter().all(is_ascii)
+    pieces.iter().all(|piece| piece.is_ascii()) && test.values().iter().all(is_ascii)
 }
 
 /// Canonical UUIDs are ordered as text as they are as bytes.
 fn uuid(test: Test<'_>) -> Outcome {
-    if matches!(test, Test::StartsWith(_)) {
+    if matches!(test, Test::Like(_)) {
         return refused(ReasonCode::Type, "the source knows no LIKE for a UUID");
     }
     let is_canonical = |value: &Literal| match value {

@@ -107,7 +107,7 @@ fn uses_index(scan: &RemoteScan) -> Result<bool> {
             Predicate::In { column, values, negated: false } => (column, Test::In(values)),
             Predicate::In { negated: true, .. }
             | Predicate::Null { .. }
-            | Predicate::StartsWith { .. }
+            | Predicate::Like { .. }
             | Predicate::And(_)
             | Predicate::Or(_)
             | Predicate::Not(_) => continue,

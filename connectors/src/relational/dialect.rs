@@ -4,7 +4,7 @@ use std::fmt;
 use std::fmt::Write;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta};
-use meshwork_engine::remote::{Literal, Measure, OrderKey, RemoteColumn};
+use meshwork_engine::remote::{Comparison, Literal, Measure, OrderKey, RemoteColumn};
 use meshwork_engine::{Error, Result};
 
 /// Days and microseconds beyond these years are not written: databases differ in what they read there.
@@ -124,20 +124,41 @@ pub trait Dialect: fmt::Debug + Send + Sync {
         Ok(format!("TIMESTAMP '{}'", timestamp_text(micros)?))
     }
 
-    /// The test that a column starts with a prefix, case-sensitively.
-    fn starts_with(&self, column: &RemoteColumn, prefix: &str) -> Result<String> {
-        let column = self.tested(column)?;
-        if !prefix.contains(['%', '_', '\\', '!']) {
-            return Ok(format!("{column} LIKE {}", self.string(&format!("{prefix}%"))?));
+    /// A comparison of a column with a constant; it binds tighter than AND.
+    fn compared(
+        &self,
+        column: &RemoteColumn,
+        comparison: Comparison,
+        value: &Literal,
+    ) -> Result<String> {
+        standard_comparison(self, column, comparison, value)
+    }
+
+    /// The test that a column is, or is not, one of some constants; it binds tighter than AND.
+    fn listed(&self, column: &RemoteColumn, values: &[Literal], negated: bool) -> Result<String> {
+        standard_list(self, column, values, negated)
+    }
+
+    /// The test that a column has the pieces, case-sensitively; see [`meshwork_engine::remote::Predicate::Like`].
+    fn like(&self, column: &RemoteColumn, pieces: &[String]) -> Result<String> {
+        Ok(format!("{} {}", self.tested(column)?, self.pattern(pieces)?))
+    }
+
+    /// `LIKE` with the pattern of the pieces.
+    fn pattern(&self, pieces: &[String]) -> Result<String> {
+        if !pieces.iter().any(|piece| piece.contains(['%', '_', '\\', '!'])) {
+            return Ok(format!("LIKE {}", self.string(&pieces.join("%"))?));
         }
-        let mut pattern = String::new();
-        for letter in prefix.chars() {
-            if matches!(letter, '%' | '_' | '!') {
-                pattern.push('!');
-            }
-            pattern.push(letter);
-        }
-        Ok(format!("{column} LIKE {} ESCAPE '!'", self.string(&format!("{pattern}%"))?))
+        let escaped = |piece: &String| {
+            let letters = piece.chars();
+            let escaped = letters.flat_map(|letter| {
+                let escape = matches!(letter, '%' | '_' | '!').then_some('!');
+                escape.into_iter().chain([letter])
+            });
+            escaped.collect::<String>()
+        };
+        let pattern = pieces.iter().map(escaped).collect::<Vec<_>>().join("%");
+        Ok(format!("LIKE {} ESCAPE '!'", self.string(&pattern)?))
     }
 
     /// Bytes of the longest condition that the server reads without complaint.
@@ -169,6 +190,30 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     fn limit(&self, rows: usize) -> String {
         format!("LIMIT {rows}")
     }
+}
+
+/// Returns `column <comparison> value`.
+pub fn standard_comparison<D: Dialect + ?Sized>(
+    dialect: &D,
+    column: &RemoteColumn,
+    comparison: Comparison,
+    value: &Literal,
+) -> Result<String> {
+    let value = dialect.literal(value, column)?;
+    Ok(format!("{} {} {value}", dialect.tested(column)?, comparison.sql()))
+}
+
+/// Returns `column [NOT] IN (values)`.
+pub fn standard_list<D: Dialect + ?Sized>(
+    dialect: &D,
+    column: &RemoteColumn,
+    values: &[Literal],
+    negated: bool,
+) -> Result<String> {
+    let write = |value: &Literal| dialect.literal(value, column);
+    let values: Vec<String> = values.iter().map(write).collect::<Result<_>>()?;
+    let operator = if negated { "NOT IN" } else { "IN" };
+    Ok(format!("{} {operator} ({})", dialect.tested(column)?, values.join(", ")))
 }
 
 /// Returns a string literal of standard SQL: quotes doubled, backslashes as they are; NUL is refused.

@@ -16,7 +16,10 @@ mod select;
 mod stream;
 
 pub use columns::{Cell, Columns, counted, decimal_cell};
-pub use dialect::{Dialect, date_text, finite, hexadecimal, standard_string, timestamp_text};
+pub use dialect::{
+    Dialect, date_text, finite, hexadecimal, standard_comparison, standard_list, standard_string,
+    timestamp_text,
+};
 pub use negotiate::{Agreement, Rules, Test};
 pub use select::{condition, select};
 pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of};

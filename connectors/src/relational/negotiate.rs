@@ -4,10 +4,11 @@
 //! part, NOT over a superset would lose rows and is refused, a refused part refuses the whole (the planner
 //! offers the conjuncts of a WHERE one by one anyway).
 
+use datafusion::arrow::datatypes::DataType;
 use meshwork_engine::connector::{Outcome, Pushdown};
 use meshwork_engine::remote::{
-    Aggregate, Comparison, Function, Literal, Measure, OrderKey, Predicate, Reason, ReasonCode,
-    RemoteColumn, RemoteScan, Value,
+    Aggregate, Comparison, Function, Join, Literal, Measure, OrderKey, Predicate, Reason,
+    ReasonCode, RemoteColumn, RemoteScan, Value,
 };
 
 use super::{Dialect, condition, select};
@@ -28,8 +29,8 @@ pub enum Test<'a> {
     NotIn(&'a [Literal]),
     /// `column IS [NOT] NULL`
     Null,
-    /// `column LIKE 'prefix%'`
-    StartsWith(&'a str),
+    /// `column LIKE 'a%b'`, by what stands between the wildcards
+    Like(&'a [String]),
 }
 
 impl<'a> Test<'a> {
@@ -38,7 +39,7 @@ impl<'a> Test<'a> {
         match self {
             Self::Compare(_, value) => std::slice::from_ref(value),
             Self::In(values) | Self::NotIn(values) => values,
-            Self::Null | Self::StartsWith(_) => &[],
+            Self::Null | Self::Like(_) => &[],
         }
     }
 
@@ -118,6 +119,7 @@ pub fn answer(
         Pushdown::Limit(_rows) => ends_early(scan, rules),
         Pushdown::Top { order, rows: _ } => top(scan, order, rules),
         Pushdown::Aggregate(aggregate) => gathered(dialect, scan, aggregate, rules),
+        Pushdown::Join(join) => joined(dialect, join, rules),
     };
     match agreement {
         Ok(()) => Outcome::Exact,
@@ -212,7 +214,7 @@ fn measured(scan: &RemoteScan, measure: &Measure, rules: &dyn Rules) -> Agreemen
             let column = column_at(scan, column)?;
             same_null(column, rules)?;
             match (measure.function, argument) {
-                (Function::Count, Value::Column(_)) => Ok(()),
+                (Function::Count | Function::CountOrNull, Value::Column(_)) => Ok(()),
                 (Function::Min | Function::Max, Value::Column(_)) => rules.extremes(column),
                 _ => rules.sums(column),
             }
@@ -222,6 +224,39 @@ fn measured(scan: &RemoteScan, measure: &Measure, rules: &dyn Rules) -> Agreemen
         }
     });
     agreement
+}
+
+/// Keys have to be equal there exactly if they are here: numbers and dates of one type. Text of two columns may have two
+/// collations, of which a database takes either, or none.
+fn joined(dialect: &dyn Dialect, join: &Join, rules: &dyn Rules) -> Agreement {
+    for side in [&join.left, &join.right] {
+        ends_early(side, rules)?;
+    }
+    let (left, right) = (join.left.output(), join.right.output());
+    for (l, r) in &join.on {
+        let key = |side: &[RemoteColumn], index: usize| {
+            let missing = || Reason::new(ReasonCode::Expression, "a key that does not exist");
+            side.get(index).cloned().ok_or_else(missing)
+        };
+        let (l, r) = (key(&left, *l)?, key(&right, *r)?);
+        let is_plain =
+            l.data_type.is_integer() || l.data_type.is_decimal() || l.data_type == DataType::Date32;
+        if !is_plain || l.data_type != r.data_type || l.remote_type != r.remote_type {
+            let message = format!(
+                "keys {} of type {} and {} of type {} are compared here",
+                l.name, l.remote_type, r.name, r.remote_type
+            );
+            return Err(Reason::new(ReasonCode::Type, message));
+        }
+        for column in [&l, &r] {
+            same_null(column, rules)?;
+            rules.groups(column)?;
+        }
+    }
+    match select(dialect, &RemoteScan::joined(join.clone()), None) {
+        Ok(_written) => Ok(()),
+        Err(error) => Err(Reason::new(ReasonCode::Literal, error.message)),
+    }
 }
 
 /// NULL has to be NULL on both sides, nothing else.
@@ -244,7 +279,7 @@ fn column_at(scan: &RemoteScan, index: usize) -> Result<&RemoteColumn, Reason> {
 /// Returns the number of tests in a condition, and of the values that they name.
 fn size(predicate: &Predicate) -> (usize, usize) {
     match predicate {
-        Predicate::Compare { .. } | Predicate::StartsWith { .. } => (1, 1),
+        Predicate::Compare { .. } | Predicate::Like { .. } => (1, 1),
         Predicate::In { values, .. } => (1, values.len()),
         Predicate::Null { .. } => (1, 0),
         Predicate::And(parts) | Predicate::Or(parts) => {
@@ -269,7 +304,7 @@ fn combine(columns: &[RemoteColumn], predicate: &Predicate, rules: &dyn Rules) -
         Predicate::In { column, values, negated: false } => one(*column, Test::In(values)),
         Predicate::In { column, values, negated: true } => one(*column, Test::NotIn(values)),
         Predicate::Null { column, .. } => one(*column, Test::Null),
-        Predicate::StartsWith { column, prefix } => one(*column, Test::StartsWith(prefix)),
+        Predicate::Like { column, pieces } => one(*column, Test::Like(pieces)),
         Predicate::And(parts) | Predicate::Or(parts) => {
             let mut weakest = Outcome::Exact;
             for part in parts {

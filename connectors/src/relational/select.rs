@@ -1,13 +1,13 @@
 //! One agreed scan as one statement.
 
 use meshwork_engine::remote::{
-    Aggregate, Literal, Measure, OrderKey, Predicate, RemoteColumn, RemoteScan, Value,
+    Aggregate, Join, JoinKind, Measure, OrderKey, Predicate, RemoteColumn, RemoteScan, Value,
 };
 use meshwork_engine::{Error, Result};
 
 use super::Dialect;
 
-/// Returns the `SELECT` of a scan. `split` is one more condition, written by the connector.
+/// Returns the `SELECT` of a scan. `split` is one more condition on its base table, written by the connector.
 pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> Result<String> {
     let columns = match &scan.aggregate {
         Some(aggregate) => gathered(dialect, &scan.columns, aggregate)?,
@@ -17,16 +17,7 @@ pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> 
         true => dialect.empty_projection().to_owned(),
         false => columns.join(", "),
     };
-    let mut statement = format!("SELECT {list} FROM {}", relation(dialect, scan)?);
-    let mut conditions: Vec<String> = Vec::with_capacity(scan.filters.len() + 1);
-    for filter in &scan.filters {
-        conditions.push(condition(dialect, &scan.columns, filter)?);
-    }
-    conditions.extend(split.map(str::to_owned));
-    if !conditions.is_empty() {
-        statement.push_str(" WHERE ");
-        statement.push_str(&conditions.join(" AND "));
-    }
+    let mut statement = format!("SELECT {list} {}", rows(dialect, scan, split)?);
     let groups = scan.aggregate.iter().flat_map(|aggregate| &aggregate.groups);
     let groups = groups
         .map(|group| dialect.identifier(&column_at(&scan.columns, group.column)?.name))
@@ -45,13 +36,74 @@ pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> 
     Ok(statement)
 }
 
-/// Returns what stands behind FROM. A query has lines of its own, as it may end in a comment.
-fn relation(dialect: &dyn Dialect, scan: &RemoteScan) -> Result<String> {
+/// Returns where the rows come from and which: `FROM ... WHERE ...`. A query has lines of its own, as it may end in a comment.
+fn rows(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> Result<String> {
     let (schema, table) = (dialect.identifier(&scan.schema)?, dialect.identifier(&scan.table)?);
-    Ok(match &scan.query {
-        Some(query) => format!("(\n{query}\n) AS {table}"),
-        None => format!("{schema}.{table}"),
+    let mut conditions: Vec<String> = Vec::with_capacity(scan.filters.len() + 1);
+    for filter in &scan.filters {
+        conditions.push(condition(dialect, &scan.columns, filter)?);
+    }
+    let relation = match (&scan.join, &scan.query) {
+        (Some(join), _) => meeting(dialect, join, split, &mut conditions)?,
+        (None, query) => {
+            conditions.extend(split.map(str::to_owned));
+            match query {
+                Some(query) => format!("(\n{query}\n) AS {table}"),
+                None => format!("{schema}.{table}"),
+            }
+        }
+    };
+    Ok(match conditions.is_empty() {
+        true => format!("FROM {relation}"),
+        false => format!("FROM {relation} WHERE {}", conditions.join(" AND ")),
     })
+}
+
+/// Returns what stands behind FROM of a join. The sides are tables of their own, whose columns have no name in common, so that
+/// whatever names one of them needs to know nothing of the join.
+fn meeting(
+    dialect: &dyn Dialect,
+    join: &Join,
+    split: Option<&str>,
+    conditions: &mut Vec<String>,
+) -> Result<String> {
+    let [left_names, right_names] = join.names();
+    let left = side(dialect, &join.left, &left_names, split)?;
+    let right = side(dialect, &join.right, &right_names, None)?;
+    let name = |names: &[String], index: usize| {
+        let missing = || Error::internal("a join has a key that its side does not return");
+        dialect.identifier(names.get(index).ok_or_else(missing)?)
+    };
+    let equal = |(l, r): &(usize, usize)| {
+        Ok(format!("{} = {}", name(&left_names, *l)?, name(&right_names, *r)?))
+    };
+    let on = join.on.iter().map(equal).collect::<Result<Vec<_>>>()?.join(" AND ");
+    let (l, r) = (dialect.identifier("l")?, dialect.identifier("r")?);
+    Ok(match join.kind {
+        JoinKind::Inner => format!("{left} AS {l} JOIN {right} AS {r} ON {on}"),
+        JoinKind::Semi => {
+            conditions.push(format!("EXISTS (SELECT 1 FROM {right} AS {r} WHERE {on})"));
+            format!("{left} AS {l}")
+        }
+    })
+}
+
+/// Returns one side of a join as a table whose columns have these names. They are as they are there, to be compared there.
+fn side(
+    dialect: &dyn Dialect,
+    scan: &RemoteScan,
+    names: &[String],
+    split: Option<&str>,
+) -> Result<String> {
+    let column = |(column, name): (&RemoteColumn, &String)| {
+        let own = dialect.identifier(&column.name)?;
+        Ok(match column.name == *name {
+            true => own,
+            false => format!("{own} AS {}", dialect.identifier(name)?),
+        })
+    };
+    let columns = scan.output().iter().zip(names).map(column).collect::<Result<Vec<_>>>()?;
+    Ok(format!("(SELECT {} {})", columns.join(", "), rows(dialect, scan, split)?))
 }
 
 fn push_list(statement: &mut String, clause: &str, items: &[String]) {
@@ -86,8 +138,7 @@ fn measured(dialect: &dyn Dialect, columns: &[RemoteColumn], measure: &Measure) 
             format!("CASE WHEN {} THEN {then} END", condition(dialect, columns, filter)?)
         }
     };
-    let computed = format!("{}({argument})", measure.function.sql());
-    dialect.measured(measure, columns, computed)
+    dialect.measured(measure, columns, measure.function.sql(&argument))
 }
 
 /// Returns a value; it binds tighter than any operator.
@@ -110,24 +161,16 @@ pub fn condition(
 ) -> Result<String> {
     match predicate {
         Predicate::Compare { column, comparison, value } => {
-            let column = column_at(columns, *column)?;
-            let value = dialect.literal(value, column)?;
-            Ok(format!("{} {} {value}", dialect.tested(column)?, comparison.sql()))
+            dialect.compared(column_at(columns, *column)?, *comparison, value)
         }
         Predicate::In { column, values, negated } => {
-            let column = column_at(columns, *column)?;
-            let write = |value: &Literal| dialect.literal(value, column);
-            let values: Vec<String> = values.iter().map(write).collect::<Result<_>>()?;
-            let operator = if *negated { "NOT IN" } else { "IN" };
-            Ok(format!("{} {operator} ({})", dialect.tested(column)?, values.join(", ")))
+            dialect.listed(column_at(columns, *column)?, values, *negated)
         }
         Predicate::Null { column, negated } => {
             let column = dialect.identifier(&column_at(columns, *column)?.name)?;
             Ok(format!("{column} IS {}", if *negated { "NOT NULL" } else { "NULL" }))
         }
-        Predicate::StartsWith { column, prefix } => {
-            dialect.starts_with(column_at(columns, *column)?, prefix)
-        }
+        Predicate::Like { column, pieces } => dialect.like(column_at(columns, *column)?, pieces),
         Predicate::And(parts) => join(dialect, columns, parts, " AND ", "1 = 1"),
         Predicate::Or(parts) => join(dialect, columns, parts, " OR ", "1 = 0"),
         Predicate::Not(part) => Ok(format!("NOT ({})", condition(dialect, columns, part)?)),
@@ -156,7 +199,7 @@ fn column_at(columns: &[RemoteColumn], index: usize) -> Result<&RemoteColumn> {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::datatypes::DataType;
-    use meshwork_engine::remote::{Comparison, Function, Group, Operation};
+    use meshwork_engine::remote::{Comparison, Function, Group, Literal, Operation};
 
     use super::*;
 
@@ -190,14 +233,17 @@ mod tests {
                 Predicate::Null { column: 0, negated: false },
             ]),
             Predicate::In { column: 1, values: vec![Literal::Text("a'b".into())], negated: true },
-            Predicate::Not(Box::new(Predicate::StartsWith { column: 1, prefix: "a%".into() })),
+            Predicate::Not(Box::new(Predicate::Like {
+                column: 1,
+                pieces: vec!["a!".into(), String::new()],
+            })),
         ];
         scan.limit = Some(7);
         let written = select(&Standard, &scan, Some("k < 3")).unwrap();
         assert_eq!(
             written,
             "SELECT \"name\" FROM \"public\".\"o'dd\" WHERE (\"Sel\"\"ect\" >= (-5) OR \
-             \"Sel\"\"ect\" IS NULL) AND \"name\" NOT IN ('a''b') AND NOT (\"name\" LIKE 'a!%%' \
+             \"Sel\"\"ect\" IS NULL) AND \"name\" NOT IN ('a''b') AND NOT (\"name\" LIKE 'a!!%' \
              ESCAPE '!') AND k < 3 LIMIT 7"
         );
     }

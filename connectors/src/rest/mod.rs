@@ -163,6 +163,7 @@ impl RowSource for RestSource {
             Pushdown::Limit(_) => refused("the manifest does not push limits"),
             Pushdown::Top { .. } => refused("the API is not asked for an order"),
             Pushdown::Aggregate(_) => refused("the API gathers no rows"),
+            Pushdown::Join(_) => refused("the API joins nothing"),
         }
     }
 

@@ -110,7 +110,7 @@ fn bind(table: &Table, filter: &Predicate) -> Result<Bound, String> {
         }
         Predicate::In { negated: true, .. }
         | Predicate::Null { .. }
-        | Predicate::StartsWith { .. }
+        | Predicate::Like { .. }
         | Predicate::Not(_) => Err("no parameter means this condition".to_owned()),
     }
 }
@@ -182,7 +182,7 @@ fn equalities(filter: &Predicate, values: &mut Vec<Literal>) -> Option<usize> {
         Predicate::Compare { .. }
         | Predicate::In { .. }
         | Predicate::Null { .. }
-        | Predicate::StartsWith { .. }
+        | Predicate::Like { .. }
         | Predicate::And(_)
         | Predicate::Not(_) => None,
     }

@@ -46,7 +46,9 @@ impl Dialect for Sqlite {
     }
 
     /// LIKE ignores case in SQLite; GLOB does not.
-    fn starts_with(&self, column: &RemoteColumn, prefix: &str) -> Result<String> {
+    fn like(&self, column: &RemoteColumn, pieces: &[String]) -> Result<String> {
+        let prefix = prefix_of(pieces)
+            .ok_or_else(|| Error::not_supported("more than a prefix in a statement for SQLite"))?;
         let mut pattern = String::with_capacity(prefix.len() + 1);
         for letter in prefix.chars() {
             match letter {
@@ -56,6 +58,14 @@ impl Dialect for Sqlite {
         }
         pattern.push('*');
         Ok(format!("{} GLOB {}", self.tested(column)?, self.string(&pattern)?))
+    }
+}
+
+/// Returns what a pattern asks the beginning to be, if it asks nothing else.
+fn prefix_of(pieces: &[String]) -> Option<&str> {
+    match pieces {
+        [prefix, rest] if rest.is_empty() => Some(prefix),
+        _ => None,
     }
 }
 
@@ -152,13 +162,17 @@ fn text(mismatch: Mismatch, column: &RemoteColumn, detail: &Detail, test: Test<'
     }
     let exact = answer(detail.enforced && mismatch == Mismatch::Error);
     match test {
-        Test::StartsWith(prefix) if prefix.len() > PREFIX_BYTES_MAX => {
-            refused(ReasonCode::Size, "the prefix is too long for SQLite")
-        }
+        // GLOB ends at a NUL in the text, and there may be one.
+        Test::Like(pieces) => match prefix_of(pieces) {
+            None => refused(ReasonCode::Pattern, "SQLite is asked for beginnings of text only"),
+            Some(prefix) if prefix.len() > PREFIX_BYTES_MAX => {
+                refused(ReasonCode::Size, "the prefix is too long for SQLite")
+            }
+            Some(_) => exact,
+        },
         Test::Compare(Comparison::Equal | Comparison::NotEqual, _)
         | Test::In(_)
-        | Test::NotIn(_)
-        | Test::StartsWith(_) => exact,
+        | Test::NotIn(_) => exact,
         Test::Compare(..) => {
             refused(ReasonCode::CharacterSet, "the order of text depends on the file's encoding")
         }
@@ -247,7 +261,8 @@ mod tests {
     #[test]
     fn a_prefix_keeps_its_wildcards_literal() {
         let column = column(DataType::Utf8, &collated("BINARY", true));
-        let written = Sqlite.starts_with(&column, "a*?[]'").unwrap();
+        let pieces = ["a*?[]'".to_owned(), String::new()];
+        let written = Sqlite.like(&column, &pieces).unwrap();
         assert_eq!(written, "`c` GLOB 'a[*][?][[]]''*'");
     }
 }

@@ -36,7 +36,10 @@ struct Payload {
 impl RowSource for TpchSource {
     fn negotiate(&self, _scan: &RemoteScan, offer: Pushdown<'_>) -> Outcome {
         match offer {
-            Pushdown::Filter(_) | Pushdown::Top { .. } | Pushdown::Aggregate(_) => {
+            Pushdown::Filter(_)
+            | Pushdown::Top { .. }
+            | Pushdown::Aggregate(_)
+            | Pushdown::Join(_) => {
                 let message = "rows are generated, not searched";
                 Outcome::Refused(Reason::new(ReasonCode::Source, message))
             }

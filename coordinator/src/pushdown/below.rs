@@ -1,12 +1,14 @@
 //! What an operator reads: a scan, seen through projections.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::FieldRef;
+use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 use meshwork_engine::connector::{Outcome, Pushdown};
@@ -52,8 +54,29 @@ impl Below<'_> {
         Ok(Predicate::from_physical(&self.resolved(expr)?, self.leaf.scan())?)
     }
 
+    /// Returns the columns that the operator sees, as expressions over those of the scan.
+    pub(super) fn columns(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.columns
+    }
+
+    /// Returns the columns that the operator sees over a scan whose own columns begin at `first`.
+    pub(super) fn shifted(
+        &self,
+        first: usize,
+        scan: &Schema,
+    ) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let place = |index| Some(index + first);
+        self.columns.iter().map(|expr| at_columns(expr, scan, &place)).collect()
+    }
+
+    /// Returns the places of the scan's columns that the operator needs.
+    pub(super) fn needed(&self) -> BTreeSet<usize> {
+        let columns = self.columns.iter().flat_map(collect_columns);
+        columns.map(|column| column.index()).collect()
+    }
+
     /// Returns an expression of the operator over the columns of the scan.
-    fn resolved(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+    pub(super) fn resolved(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
         let resolve = |expr: Arc<dyn PhysicalExpr>| {
             let column = expr.downcast_ref::<Column>().map(Column::index);
             match column.and_then(|index| self.columns.get(index)) {
@@ -120,13 +143,39 @@ pub(super) fn with_leaf(
     }
 }
 
+/// Returns an expression over other columns, each at a new place; a column without one stays.
+pub(super) fn at_columns(
+    expr: &Arc<dyn PhysicalExpr>,
+    columns: &Schema,
+    place: &dyn Fn(usize) -> Option<usize>,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let moved = |expr: Arc<dyn PhysicalExpr>| {
+        let Some(column) = expr.downcast_ref::<Column>() else { return Ok(Transformed::no(expr)) };
+        let moved = place(column.index());
+        match moved.and_then(|index| Some((index, columns.fields().get(index)?))) {
+            Some((index, field)) => {
+                let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), index));
+                Ok(Transformed::yes(column))
+            }
+            None => Ok(Transformed::no(expr)),
+        }
+    };
+    Arc::clone(expr).transform_up(moved).data()
+}
+
 /// Returns an operator of one input over another one.
 pub(super) fn with_input(
     node: &Arc<dyn ExecutionPlan>,
     input: Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    Arc::clone(node).replace_children(
-        vec![input],
-        ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
-    )
+    with_inputs(node, vec![input])
+}
+
+/// Returns an operator over other inputs.
+pub(super) fn with_inputs(
+    node: &Arc<dyn ExecutionPlan>,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    Arc::clone(node)
+        .replace_children(inputs, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! filter, limit   by the planner itself, through RemoteTable::scan
 //! join            HashJoin ◄─ build, scan       keys of the build side become a filter of the scan, at run time
+//! join            HashJoin ◄─ scan, scan    becomes  scan of both, where that moves fewer bytes
 //! aggregate       Final ◄─ Partial ◄─ scan      becomes  Final ◄─ scan that returns partial results
 //! top             Sort(fetch) ◄─ scan           becomes  Sort(fetch) ◄─ scan that returns the first rows
 //! ```
@@ -13,6 +14,7 @@
 mod aggregate;
 mod below;
 mod floats;
+mod join;
 mod same_names;
 mod top;
 
@@ -42,7 +44,7 @@ pub(crate) fn around(
     std::iter::once(first).chain(rules).chain(last).collect()
 }
 
-/// Whether a plan reads a row source, which finds rows by lists of keys.
+/// Whether a plan reads a row source, itself or through a view; such a source finds rows by lists of keys.
 pub(crate) fn reads_row_source(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
@@ -50,6 +52,9 @@ pub(crate) fn reads_row_source(plan: &LogicalPlan) -> Result<bool> {
             && let Ok(provider) = source_as_provider(&scan.source)
         {
             found |= (provider.as_ref() as &dyn Any).is::<RemoteTable>();
+            if let Some(view) = provider.get_logical_plan() {
+                found |= reads_row_source(&view)?;
+            }
         }
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
@@ -109,8 +114,10 @@ impl PhysicalOptimizerRule for PushIntoSources {
 
 /// Returns what becomes of an operator, if it is one that a source below it may do.
 fn pushed(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    match aggregate::pushed(node)? {
-        Some(changed) => Ok(Some(changed)),
-        None => top::pushed(node),
+    for step in [join::pushed, join::narrowed, aggregate::pushed, top::pushed] {
+        if let Some(changed) = step(node)? {
+            return Ok(Some(changed));
+        }
     }
+    Ok(None)
 }

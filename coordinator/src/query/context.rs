@@ -15,6 +15,7 @@ use futures::future;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 
+use super::run::optimized;
 use super::{Coordinator, StatementKind};
 use crate::parse::{ExplainMode, Statement, TableVersions};
 use crate::plan::{Planned, Planner};
@@ -130,11 +131,11 @@ impl QueryContext<'_> {
                 ));
             }
         }
-        let optimized = state.optimize(&plan)?;
         let steps = match mode {
             ExplainMode::Verbose => explain::steps(&plan, &state)?,
             _ => Vec::new(),
         };
+        let optimized = optimized(&plan, &state).await?;
         let planned = Planned { plan, state };
         if mode == ExplainMode::Analyze {
             let made = self.fragment(self.reduced(planned).await?).await?;
@@ -156,7 +157,7 @@ impl QueryContext<'_> {
     }
 
     async fn fragment(&self, planned: Arc<Planned>) -> Result<schedule::Planned> {
-        self.coordinator.fragment(&planned, &self.snapshot, &self.scope).await
+        self.coordinator.fragment(&planned, &self.snapshot).await
     }
 
     /// Never runs it again: who reads the rows here cannot take back what it did with them.

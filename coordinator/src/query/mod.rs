@@ -4,12 +4,12 @@
 //! text ─parse─► statement ─resolve─► tables ─plan─► logical plan ─► physical plan ─results─► rows
 //! ```
 //! Front doors only encode what comes back; they never plan or execute anything themselves. [`context`] is one
-//! statement on this way.
+//! statement on this way, [`run`] what a logical plan becomes.
 
 mod context;
+mod run;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,14 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 use datafusion::execution::config::SessionConfig;
-use datafusion::execution::session_state::SessionState;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::memory::MemoryStream;
 use futures::FutureExt;
-use futures::future::{self, BoxFuture};
+use futures::future::BoxFuture;
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
-use meshwork_engine::settings::{JOIN_KEYS_MAX_FOR_ROW_SOURCES, set_for_all_nodes};
 use meshwork_engine::{Error, Result, environment, functions};
 
 use self::context::Answer;
@@ -39,9 +37,9 @@ use crate::parse::{Parsed, Statement, parse, shown_text};
 use crate::plan::{Base, Planned, base_config};
 use crate::resolve::{Analyses, Resolver};
 use crate::results::{self, EndGuard, Kept};
-use crate::schedule::{self, Admission, Admitted, Retry, RunOptions};
+use crate::schedule::{Admission, Admitted};
 use crate::session::{Identity, Session, Snapshot};
-use crate::{explain, fragment, pushdown, reduce, statements};
+use crate::{explain, fragment, pushdown, statements};
 
 /// Queries that run at the same time; more make each other slower.
 const N_RUNNING_MAX: usize = 100;
@@ -388,114 +386,12 @@ impl Coordinator {
         let rows = results::deliver(rows, kept);
         Ok(Running { record, kind, schema: rows.schema(), rows, versions })
     }
-
-    /// Starts a plan; it is made again when a worker is lost before the first row has left. A change is never
-    /// run twice.
-    async fn run(
-        self: &Arc<Self>,
-        planned: Arc<Planned>,
-        snapshot: &Snapshot,
-        scope: &Arc<QueryScope>,
-        kind: StatementKind,
-        record: &QueryRecord,
-    ) -> Result<SendableRecordBatchStream> {
-        let planned = self.reduced(planned, snapshot, scope).await?;
-        let first = self.fragment(&planned, snapshot, scope).await?;
-        let (n_stages, n_tasks) = fragment::extent(first.plan());
-        record.running(n_stages, n_tasks);
-        let options = RunOptions {
-            deadline: Some(Duration::from_secs(snapshot.query_timeout_s())),
-            cluster: self.cluster.clone(),
-        };
-        let (coordinator, snapshot, scope) =
-            (Arc::clone(self), snapshot.clone(), Arc::clone(scope));
-        let replan = move |retry: Retry| match kind {
-            StatementKind::Update => future::ready(Err(retry.cause)).boxed(),
-            StatementKind::Rows => coordinator.fragment(&planned, &snapshot, &scope),
-        };
-        Ok(schedule::run(first, options, replan))
-    }
-
-    /// Runs first what a source below is to know: see [`reduce`].
-    async fn reduced(
-        self: &Arc<Self>,
-        planned: Arc<Planned>,
-        snapshot: &Snapshot,
-        scope: &Arc<QueryScope>,
-    ) -> Result<Arc<Planned>> {
-        if !scope.settings().pushdown {
-            return Ok(planned);
-        }
-        let run = |plan: LogicalPlan| {
-            let (coordinator, snapshot, scope) =
-                (Arc::clone(self), snapshot.clone(), Arc::clone(scope));
-            let planned = Arc::new(Planned { plan, state: planned.state.clone() });
-            let value = async move {
-                let made = coordinator.fragment(&planned, &snapshot, &scope).await?;
-                let deadline = Some(Duration::from_secs(snapshot.query_timeout_s()));
-                let options = RunOptions { deadline, cluster: None };
-                let rows = schedule::run(made, options, |retry| {
-                    future::ready(Err::<schedule::Planned, _>(retry.cause))
-                });
-                results::only_value(rows).await
-            };
-            value.boxed()
-        };
-        Ok(match reduce::reduced(&planned.plan, &run).await? {
-            None => planned,
-            Some(plan) => Arc::new(Planned { plan, state: planned.state.clone() }),
-        })
-    }
-
-    /// Makes the physical plan for the workers that live now.
-    fn fragment(
-        &self,
-        planned: &Arc<Planned>,
-        snapshot: &Snapshot,
-        scope: &Arc<QueryScope>,
-    ) -> BoxFuture<'static, Result<schedule::Planned>> {
-        let distribution =
-            self.distribution.clone().with_tasks_max(snapshot.tasks_max().unwrap_or(0));
-        let (planned, scope) = (Arc::clone(planned), Arc::clone(scope));
-        Box::pin(async move {
-            let Planned { plan, state } = planned.as_ref();
-            let mut settings = scope.settings().clone();
-            let mut state = Cow::Borrowed(state);
-            if pushdown::reads_row_source(plan)? {
-                settings.join_keys_max = JOIN_KEYS_MAX_FOR_ROW_SOURCES;
-                set_for_all_nodes(state.to_mut().config_mut().options_mut(), &settings);
-            }
-            if distribution.keeps(plan)? {
-                let plan = state.create_physical_plan(plan).await?;
-                return schedule::Planned::new(plan, context_to_run(&state));
-            }
-            let builder = SessionStateBuilder::new_from_existing(state.into_owned());
-            let state = distribution.configure(builder, &settings)?.build();
-            let plan = state.create_physical_plan(plan).await?;
-            schedule::Planned::new(plan, state.task_ctx())
-        })
-    }
 }
 
 /// Runs what plans where queries compute: folding constants can take long, and connections must not wait for it.
 async fn computed<T: Send + 'static>(work: BoxFuture<'static, Result<T>>) -> Result<T> {
     let done = environment::spawn_on(&environment::cpu_runtime(), "plan", work).await?;
     done.map_err(|error| Error { message: shown_text(&error.message), ..error })
-}
-
-/// Returns what a plan of this process runs with. It names no functions, as such a plan holds its own.
-fn context_to_run(state: &SessionState) -> Arc<TaskContext> {
-    let (id, config) = (state.session_id().to_owned(), state.config().clone());
-    Arc::new(TaskContext::new(
-        None,
-        id,
-        config,
-        HashMap::new(),
-        HashMap::new(),
-        HashMap::new(),
-        HashMap::new(),
-        Arc::clone(state.runtime_env()),
-    ))
 }
 
 fn prepared(plan: &LogicalPlan) -> Result<Prepared> {

@@ -25,7 +25,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
 use super::dynamic::{self, Narrowed};
-use super::{Refusal, RemoteScan, statistics};
+use super::{Join, Refusal, RemoteScan, statistics};
 use crate::connector::{RowSource, Split};
 use crate::environment;
 use crate::settings::QuerySettings;
@@ -150,6 +150,30 @@ impl RemoteScanExec {
         let expected = statistics::of_agreed(&self.expected, &scan, splits.len());
         let leaf = Self::new(scan, splits, Arc::clone(&self.source));
         Self { refusals: self.refusals.clone(), expected: Arc::new(expected), ..leaf }
+    }
+
+    /// Returns the leaf of a join to which the source agreed, with this leaf as its left side; `expected` is what it returns.
+    #[must_use]
+    pub fn joined(&self, join: Join, expected: Statistics) -> Self {
+        let splits = self.splits().cloned().collect();
+        let leaf = Self::new(RemoteScan::joined(join), splits, Arc::clone(&self.source));
+        Self { refusals: self.refusals.clone(), expected: Arc::new(expected), ..leaf }
+    }
+
+    /// Returns the leaf that returns only some of the columns that it returned, by their places.
+    #[must_use]
+    pub fn narrowed(&self, columns: &[usize]) -> Self {
+        let at = |place: &usize| self.scan.projection.get(*place).copied();
+        let projection = columns.iter().filter_map(at).collect();
+        let scan = RemoteScan { projection, ..self.scan.as_ref().clone() };
+        let expected = self.expected.as_ref().clone().project(Some(&columns));
+        let leaf = Self::with_groups(Arc::new(scan), self.groups.clone(), Arc::clone(&self.source));
+        Self { refusals: self.refusals.clone(), expected: Arc::new(expected), ..leaf }
+    }
+
+    /// Returns what all groups together are expected to return.
+    pub fn expected(&self) -> &Statistics {
+        &self.expected
     }
 
     /// Returns the conditions that become known while the query runs.

@@ -1,5 +1,7 @@
 //! The planner's logical expressions as conditions for a source.
 
+use std::cmp::Ordering;
+
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
 
@@ -23,6 +25,12 @@ impl Predicate {
             }
             Expr::BinaryExpr(binary) => compare(binary, columns),
             Expr::InList(InList { expr, list, negated }) if !list.is_empty() => {
+                if let Some((inner, n_letters)) = beginning(expr) {
+                    let column = column(inner, columns)?;
+                    let begins = list.iter().map(|one| begins(column, n_letters, &literal(one)?));
+                    let any = Self::Or(begins.collect::<Result<_, _>>()?);
+                    return Ok(if *negated { Self::Not(Box::new(any)) } else { any });
+                }
                 let column = column(expr, columns)?;
                 let values = list.iter().map(literal).collect::<Result<Vec<_>, _>>()?;
                 Ok(Self::In { column, values, negated: *negated })
@@ -43,7 +51,7 @@ impl Predicate {
                 Ok(Self::Null { column: column(inner, columns)?, negated: true })
             }
             Expr::Not(inner) => Ok(Self::Not(Box::new(part(inner)?))),
-            Expr::Like(like) => starts_with(like, columns),
+            Expr::Like(pattern) => like(pattern, columns),
             // A bare boolean column.
             Expr::Column(_) => Ok(Self::Compare {
                 column: column(expr, columns)?,
@@ -61,6 +69,15 @@ fn compare(binary: &BinaryExpr, columns: &[RemoteColumn]) -> Result<Predicate, R
         let message = format!("the operator {op} is not the same everywhere");
         return Err(Reason::new(ReasonCode::Expression, message));
     };
+    if let (Some((inner, n_letters)), Comparison::Equal | Comparison::NotEqual) =
+        (beginning(left), comparison)
+    {
+        let begins = begins(column(inner, columns)?, n_letters, &literal(right)?)?;
+        return Ok(match comparison {
+            Comparison::Equal => begins,
+            _ => Predicate::Not(Box::new(begins)),
+        });
+    }
     match (left.as_ref(), right.as_ref()) {
         (Expr::Column(_), Expr::Column(_)) => Err(Reason::new(
             ReasonCode::Columns,
@@ -95,23 +112,74 @@ fn literal(expr: &Expr) -> Result<Literal, Reason> {
     })
 }
 
-fn starts_with(like: &Like, columns: &[RemoteColumn]) -> Result<Predicate, Reason> {
+fn like(like: &Like, columns: &[RemoteColumn]) -> Result<Predicate, Reason> {
     let column = column(&like.expr, columns)?;
-    let prefix = match literal(&like.pattern)? {
-        Literal::Text(pattern) => prefix_of(&pattern).map(str::to_owned),
-        _other => None,
+    let pattern = literal(&like.pattern)?;
+    if like.escape_char.is_some() {
+        return Err(Reason::new(ReasonCode::Pattern, "a pattern with ESCAPE is matched here"));
+    }
+    matching(column, &pattern, like.case_insensitive, like.negated)
+}
+
+/// Returns of `substr(x, 1, n)` and `left(x, n)` the text and the number of letters.
+fn beginning(expr: &Expr) -> Option<(&Expr, usize)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let number = |expr: &Expr| match Literal::from_scalar(expr.as_literal()?)? {
+        Literal::Int(number) => usize::try_from(number).ok().filter(|number| *number > 0),
+        // Positions are whole numbers.
+        _ => None,
     };
-    let is_plain = !like.negated && !like.case_insensitive && like.escape_char.is_none();
-    match prefix.filter(|_| is_plain) {
-        Some(prefix) => Ok(Predicate::StartsWith { column, prefix }),
-        None => Err(Reason::new(ReasonCode::Pattern, "only LIKE 'prefix%' is the same everywhere")),
+    match (call.name(), call.args.as_slice()) {
+        ("substr", [text, first, n_letters]) if number(first) == Some(1) => {
+            Some((text, number(n_letters)?))
+        }
+        ("left", [text, n_letters]) => Some((text, number(n_letters)?)),
+        _ => None,
     }
 }
 
-/// Returns what a pattern asks the beginning to be, if it asks nothing else.
-pub(super) fn prefix_of(pattern: &str) -> Option<&str> {
-    let prefix = pattern.strip_suffix('%')?;
-    (!prefix.is_empty() && !prefix.contains(['%', '_', '\\'])).then_some(prefix)
+/// Returns the condition that the first letters of a column are these: it begins with them, or is no longer than they are.
+fn begins(column: usize, n_letters: usize, letters: &Literal) -> Result<Predicate, Reason> {
+    let Literal::Text(text) = letters else {
+        let message = format!("{letters} is compared with the beginning of a text");
+        return Err(Reason::new(ReasonCode::Literal, message));
+    };
+    match text.chars().count().cmp(&n_letters) {
+        Ordering::Equal => {
+            Ok(Predicate::Like { column, pieces: vec![text.clone(), String::new()] })
+        }
+        Ordering::Less => {
+            let (comparison, value) = (Comparison::Equal, letters.clone());
+            Ok(Predicate::Compare { column, comparison, value })
+        }
+        Ordering::Greater => {
+            let message = format!("{letters} is longer than what it is compared with");
+            Err(Reason::new(ReasonCode::Literal, message))
+        }
+    }
+}
+
+/// Returns the condition that a column is, or is not, like a pattern.
+pub(super) fn matching(
+    column: usize,
+    pattern: &Literal,
+    ignores_case: bool,
+    negated: bool,
+) -> Result<Predicate, Reason> {
+    let reason = |message| Reason::new(ReasonCode::Pattern, message);
+    let Literal::Text(pattern) = pattern else { return Err(reason("a pattern that is no text")) };
+    if ignores_case {
+        return Err(reason("ILIKE is not the same everywhere"));
+    }
+    if pattern.contains(['_', '\\']) {
+        return Err(reason("a pattern with _ or a backslash is not the same everywhere"));
+    }
+    let pieces: Vec<String> = pattern.split('%').map(str::to_owned).collect();
+    if pieces.len() < 2 || pieces.iter().all(String::is_empty) {
+        return Err(reason("a pattern without text or without % is matched here"));
+    }
+    let like = Predicate::Like { column, pieces };
+    Ok(if negated { Predicate::Not(Box::new(like)) } else { like })
 }
 
 /// Names what in an expression sources do not share.

@@ -4,11 +4,11 @@
 //! RemoteTable (planning)  ── negotiates filters and limit with the RowSource; filters that it does not
 //!   │                        do together with the others stand in a FilterExec above the leaf
 //!   └─► RemoteScan        ── what was agreed: values, never SQL text, never a secret
-//!         └─► RemoteScanExec (planning) ── is offered aggregates and the first rows of an order
+//!         └─► RemoteScanExec (planning) ── is offered joins, aggregates and the first rows of an order
 //!               └─► RemoteScanExec (execution, any node) ── one partition per group of splits
 //!                     └─► RowSource::open(scan, split)
 //!
-//! literal, value, predicate, aggregate   the language of what may be agreed
+//! literal, value, predicate, aggregate, join   the language of what may be agreed
 //! logical, physical                      expressions of the planner in that language
 //! dynamic                                filters that become known while a query runs
 //! reason                                 why the rest was not agreed
@@ -19,6 +19,7 @@
 mod aggregate;
 mod dynamic;
 mod exec;
+mod join;
 mod literal;
 mod logical;
 mod physical;
@@ -32,9 +33,11 @@ mod value;
 pub use aggregate::{Aggregate, Function, Group, Measure};
 pub use dynamic::waiting_for_joins;
 pub use exec::RemoteScanExec;
+pub use join::{Join, JoinKind};
 pub use literal::Literal;
 pub use predicate::{Comparison, Predicate};
 pub use reason::{Reason, ReasonCode, Refusal};
 pub use scan::{OrderKey, RemoteColumn, RemoteScan};
+pub use statistics::of_join;
 pub use table::RemoteTable;
 pub use value::{Operation, Value};

@@ -13,7 +13,7 @@ use datafusion::physical_expr::expressions::{
     Literal as Constant, NotExpr,
 };
 
-use super::logical::prefix_of;
+use super::logical::matching;
 use super::reason::{Reason, ReasonCode};
 use super::{Comparison, Literal, Operation, Predicate, RemoteScan, Value};
 
@@ -95,7 +95,8 @@ impl Predicate {
             };
         }
         if let Some(like) = expr.downcast_ref::<LikeExpr>() {
-            return starts_with(like, scan);
+            let (column, pattern) = (column(like.expr(), scan)?, literal(like.pattern())?);
+            return matching(column, &pattern, like.case_insensitive(), like.negated());
         }
         // A bare boolean column.
         let column = column(expr, scan)?;
@@ -116,18 +117,6 @@ fn compare(binary: &BinaryExpr, scan: &RemoteScan) -> Result<Predicate, Reason> 
     }
     let (column, value) = (column(left, scan)?, literal(right)?);
     Ok(Predicate::Compare { column, comparison, value })
-}
-
-fn starts_with(like: &LikeExpr, scan: &RemoteScan) -> Result<Predicate, Reason> {
-    let column = column(like.expr(), scan)?;
-    let prefix = match literal(like.pattern())? {
-        Literal::Text(pattern) => prefix_of(&pattern).map(str::to_owned),
-        _other => None,
-    };
-    match prefix.filter(|_| !like.negated() && !like.case_insensitive()) {
-        Some(prefix) => Ok(Predicate::StartsWith { column, prefix }),
-        None => Err(Reason::new(ReasonCode::Pattern, "only LIKE 'prefix%' is the same everywhere")),
-    }
 }
 
 /// Returns the column of an expression; one that is cast to a wider type of its kind compares as it is.

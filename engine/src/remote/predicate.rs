@@ -109,12 +109,13 @@ pub enum Predicate {
         /// Whether it is `IS NOT NULL`.
         negated: bool,
     },
-    /// `column LIKE 'prefix%'`, case-sensitive; the prefix has no wildcard left.
-    StartsWith {
+    /// `column LIKE 'a%b'`, case-sensitive: the text begins with the first piece, ends with the last, and has the others in
+    /// between, in this order and apart from each other.
+    Like {
         /// Index of the column.
         column: usize,
-        /// The literal prefix, not empty.
-        prefix: String,
+        /// What stands between the wildcards, literally: two pieces or more, not all of them empty.
+        pieces: Vec<String>,
     },
     /// All of these.
     And(Vec<Predicate>),
@@ -131,7 +132,7 @@ impl Predicate {
             Self::Compare { column, .. }
             | Self::In { column, .. }
             | Self::Null { column, .. }
-            | Self::StartsWith { column, .. } => visit(*column),
+            | Self::Like { column, .. } => visit(*column),
             Self::And(parts) | Self::Or(parts) => {
                 for part in parts {
                     part.for_each_column(visit);

@@ -35,6 +35,8 @@ pub enum ReasonCode {
     Superset,
     /// The statement would become too long.
     Size,
+    /// It is not known to be less work for both.
+    Cost,
 }
 
 impl ReasonCode {
@@ -56,6 +58,7 @@ impl ReasonCode {
             Self::Null => "NULL",
             Self::Superset => "SUPERSET",
             Self::Size => "SIZE",
+            Self::Cost => "COST",
         }
     }
 }

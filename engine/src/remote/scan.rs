@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Aggregate, Predicate};
+use super::{Aggregate, Join, Predicate};
 
 /// A column of a remote table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,19 @@ pub struct RemoteColumn {
     pub detail: Value,
 }
 
+impl RemoteColumn {
+    /// Returns the column of which no more is known than what the engine sees.
+    pub fn of_field(field: &Field) -> Self {
+        Self {
+            name: field.name().clone(),
+            data_type: field.data_type().clone(),
+            nullable: field.is_nullable(),
+            remote_type: String::new(),
+            detail: Value::Null,
+        }
+    }
+}
+
 /// One key of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderKey {
@@ -34,7 +47,7 @@ pub struct OrderKey {
     pub nulls_first: bool,
 }
 
-/// One agreed scan of one remote table. Everything in it may be printed.
+/// One agreed scan of one remote table, or of some that are joined there. Everything in it may be printed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RemoteScan {
     /// The catalog, by which a worker finds the connector.
@@ -45,6 +58,8 @@ pub struct RemoteScan {
     pub table: String,
     /// A query in the source's own words that stands for the table, as its user wrote it.
     pub query: Option<String>,
+    /// What stands for the table: two scans that are joined there.
+    pub join: Option<Box<Join>>,
     /// All columns of the table, in the source's order.
     pub columns: Vec<RemoteColumn>,
     /// Which of them are returned, in this order; none for a mere count of rows.
@@ -69,6 +84,7 @@ impl RemoteScan {
             schema: schema.to_owned(),
             table: table.to_owned(),
             query: None,
+            join: None,
             projection: (0..columns.len()).collect(),
             columns,
             filters: Vec::new(),

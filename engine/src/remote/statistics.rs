@@ -13,7 +13,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
 use futures::FutureExt;
 
-use super::RemoteScan;
+use super::{JoinKind, RemoteScan};
 use crate::connector::RowSource;
 use crate::environment::within;
 use crate::scope::QueryScope;
@@ -123,6 +123,57 @@ pub(super) fn of_agreed(rows: &Statistics, scan: &RemoteScan, n_splits: usize) -
         }
         None => rows.clone(),
     }
+}
+
+/// Returns what a join of two scans is expected to return, all columns of both sides or of the left one; `None` if too little
+/// is known of its keys.
+pub fn of_join(
+    left: &Statistics,
+    right: &Statistics,
+    on: &[(usize, usize)],
+    kind: JoinKind,
+) -> Option<Statistics> {
+    let n_left = *left.num_rows.get_value()? as f64;
+    let n_right = *right.num_rows.get_value()? as f64;
+    let values = |side: &Statistics, column: usize| {
+        let known = side.column_statistics.get(column)?.distinct_count.get_value()?;
+        Some((*known as f64).max(1.0))
+    };
+    let (mut n_rows, mut matched) = (n_left * n_right, 1.0_f64);
+    // Keys of several columns have at most as many values as the side has rows that has fewer.
+    let (mut of_left, mut of_right) = (1.0_f64, 1.0_f64);
+    for (l, r) in on {
+        let (l, r) = (values(left, *l)?, values(right, *r)?);
+        (of_left, of_right) = (of_left * l, of_right * r);
+        matched = matched.min(r / l);
+    }
+    n_rows /= of_left.max(of_right).min(n_left.max(n_right)).max(1.0);
+    let (columns, n_rows) = match kind {
+        JoinKind::Inner => {
+            let columns = left.column_statistics.iter().chain(&right.column_statistics);
+            (columns.cloned().collect(), n_rows)
+        }
+        JoinKind::Semi => (left.column_statistics.clone(), n_left * matched),
+    };
+    let n_rows = n_rows.max(1.0);
+    let mut statistics = Statistics {
+        num_rows: count(n_rows),
+        total_byte_size: Precision::Absent,
+        column_statistics: columns,
+    };
+    let sides = [(left.column_statistics.len(), n_left), (usize::MAX, n_right)];
+    for (place, column) in statistics.column_statistics.iter_mut().enumerate() {
+        let of_side = sides.iter().find(|(end, _)| place < *end).map_or(n_rows, |(_, n)| *n);
+        let share = |precision: Precision<usize>| match precision.get_value() {
+            Some(known) => count(*known as f64 * n_rows / of_side.max(1.0)),
+            None => Precision::Absent,
+        };
+        column.null_count = share(column.null_count);
+        column.byte_size = share(column.byte_size);
+        column.distinct_count = column.distinct_count.min(&statistics.num_rows);
+    }
+    statistics.total_byte_size = bytes(&statistics);
+    Some(statistics)
 }
 
 /// Returns what some splits of a scan are expected to return.

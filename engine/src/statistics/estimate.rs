@@ -14,6 +14,7 @@ const IN_GUESS_MAX: f64 = 0.5;
 const END_GUESS: f64 = 1.0 / 3.0;
 const RANGE_GUESS: f64 = 0.25;
 const NULL_GUESS: f64 = 0.1;
+const PIECE_GUESS: f64 = 0.1;
 const BOOL_GUESS: f64 = 0.5;
 
 /// A range never has less: statistics grow old, and new rows often lie beyond the greatest value that they know.
@@ -80,7 +81,7 @@ pub fn n_distinct_left(
             Predicate::Compare { .. }
             | Predicate::In { .. }
             | Predicate::Null { .. }
-            | Predicate::StartsWith { .. }
+            | Predicate::Like { .. }
             | Predicate::And(_)
             | Predicate::Or(_)
             | Predicate::Not(_) => continue,
@@ -144,7 +145,7 @@ impl Estimator<'_> {
         all
     }
 
-    /// The fraction of one condition, which is no `AND` and no negated one but of a prefix.
+    /// The fraction of one condition, which is no `AND` and no negated one but of a pattern.
     fn of(&self, filter: &Predicate) -> Selectivity {
         match filter {
             Predicate::Compare { column, comparison, value } => {
@@ -169,10 +170,7 @@ impl Estimator<'_> {
                     true => Selectivity::known_or(null.map(|null| 1.0 - null), 1.0),
                 }
             }
-            Predicate::StartsWith { column, prefix } => {
-                let some = self.distribution(*column).and_then(|d| d.starts_with(prefix));
-                self.at_least(*column, some, RANGE_GUESS)
-            }
+            Predicate::Like { column, pieces } => self.of_pattern(*column, pieces),
             Predicate::And(parts) => self.of_all(parts),
             Predicate::Or(parts) => {
                 let parts: Vec<Selectivity> = parts.iter().map(|part| self.of(part)).collect();
@@ -206,6 +204,20 @@ impl Estimator<'_> {
                 range.add(comparison, value);
                 self.of_range(column, &range)
             }
+        }
+    }
+
+    /// What begins with the first piece, and of that a part for each piece further in.
+    fn of_pattern(&self, column: usize, pieces: &[String]) -> Selectivity {
+        let mut pieces = pieces.iter();
+        let prefix = pieces.next().filter(|prefix| !prefix.is_empty());
+        let begins = prefix.map_or(Selectivity::ALL, |prefix| {
+            let some = self.distribution(column).and_then(|d| d.starts_with(prefix));
+            self.at_least(column, some, RANGE_GUESS)
+        });
+        match pieces.any(|piece| !piece.is_empty()) {
+            true => Selectivity::guess(begins.fraction * PIECE_GUESS * self.filled(column)),
+            false => begins,
         }
     }
 
@@ -266,7 +278,7 @@ fn is_implied(column: usize, parts: &[Predicate]) -> bool {
     parts.iter().any(|part| match part {
         Predicate::Compare { column: of, .. }
         | Predicate::In { column: of, .. }
-        | Predicate::StartsWith { column: of, .. } => *of == column,
+        | Predicate::Like { column: of, .. } => *of == column,
         Predicate::Null { .. } | Predicate::And(_) | Predicate::Or(_) | Predicate::Not(_) => false,
     })
 }
@@ -291,7 +303,7 @@ fn affirmed(filter: &Predicate) -> Predicate {
         Predicate::Compare { .. }
         | Predicate::In { .. }
         | Predicate::Null { .. }
-        | Predicate::StartsWith { .. } => filter.clone(),
+        | Predicate::Like { .. } => filter.clone(),
     }
 }
 
@@ -310,6 +322,6 @@ fn negated(filter: &Predicate) -> Predicate {
         Predicate::Null { column, negated } => {
             Predicate::Null { column: *column, negated: !negated }
         }
-        Predicate::StartsWith { .. } => Predicate::Not(Box::new(filter.clone())),
+        Predicate::Like { .. } => Predicate::Not(Box::new(filter.clone())),
     }
 }

@@ -14,6 +14,7 @@
 mod distribution;
 mod estimate;
 mod kept;
+mod of_plan;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use estimate::{Selectivity, n_distinct_left, selectivity};
 pub use kept::{KeptStatistics, TableKey};
+pub use of_plan::of_plan;
 pub use parts::combined;
 pub use text::{literal_of_text, text_of_literal};
 

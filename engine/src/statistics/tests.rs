@@ -297,10 +297,9 @@ impl Table {
                 Some(values.contains(&mine) != *negated)
             }
             Predicate::Null { column, negated } => Some(row[*column].is_none() != *negated),
-            Predicate::StartsWith { .. }
-            | Predicate::And(_)
-            | Predicate::Or(_)
-            | Predicate::Not(_) => None,
+            Predicate::Like { .. } | Predicate::And(_) | Predicate::Or(_) | Predicate::Not(_) => {
+                None
+            }
         }
     }
 }

@@ -8,37 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use futures::TryStreamExt;
-use meshwork::coordinator::fragment::Distribution;
-use meshwork::coordinator::{
-    Coordinator, CoordinatorParts, Definitions, History, Identity, Nodes, Resolver, Session,
-    Snapshot, SystemTables,
-};
-use meshwork::{connectors, worker};
+use meshwork::connectors;
+use meshwork::coordinator::{Coordinator, Identity, Session};
 use meshwork_engine::catalog::{CatalogRegistry, Properties};
 use meshwork_engine::connector::Connector;
-use meshwork_engine::{Error, functions};
-use object_store::memory::InMemory;
 use tempfile::TempDir;
 
 use super::sites::{self, Kind, Site};
 use super::{faults, memory};
+use crate::local::coordinator;
+pub(super) use crate::local::{Answer, Rows, rows};
 
 /// A query that runs longer is an error, and so a difference.
 const QUERY_TIMEOUT_S: &str = "120";
-
-/// What a query answered: its columns and rows, or why there are none.
-pub(super) type Answer = std::result::Result<Rows, Error>;
-
-/// The rows of an answer.
-#[derive(Debug)]
-pub(super) struct Rows {
-    pub(super) schema: SchemaRef,
-    pub(super) batches: Vec<RecordBatch>,
-}
 
 /// Everything that rounds share.
 #[derive(Debug)]
@@ -96,43 +79,6 @@ pub(super) fn session(
         session.set(name, value)?;
     }
     Ok(session)
-}
-
-/// Runs a query to its end.
-pub(super) async fn rows(
-    coordinator: &Arc<Coordinator>,
-    session: &Arc<Session>,
-    sql: &str,
-) -> Answer {
-    let running = coordinator.execute(session, sql, Vec::new(), None).await?;
-    let schema = running.schema;
-    let batches = running.rows.try_collect().await.map_err(|e| Error::from_datafusion(&e))?;
-    Ok(Rows { schema, batches })
-}
-
-async fn coordinator(
-    catalogs: &Arc<CatalogRegistry>,
-    n_workers: usize,
-) -> Result<Arc<Coordinator>> {
-    let workers = worker::local(n_workers, catalogs, &[], Some(functions::register))?;
-    let distribution =
-        Distribution::among(workers.resolver(), workers.channels(), Arc::clone(catalogs));
-    let history = Arc::new(History::default());
-    // It owns the workers, as long as the coordinator lives.
-    let nodes: Nodes = Arc::new(move || {
-        let _workers = &workers;
-        Vec::new()
-    });
-    let system = SystemTables::new(Arc::clone(catalogs), Arc::clone(&history), nodes);
-    let definitions = Definitions::open(Arc::new(InMemory::new())).await?;
-    Ok(Coordinator::new(CoordinatorParts {
-        catalogs: Arc::clone(catalogs),
-        resolver: Resolver::new(Arc::clone(catalogs), definitions, system),
-        history,
-        session_defaults: Snapshot::default(),
-        distribution,
-        cluster: None,
-    }))
 }
 
 /// The connectors that exist, and those of the referee.

@@ -36,7 +36,7 @@ const OPERATORS: [&str; 14] = [
 ];
 
 /// What else a request may hold, and what it is called.
-const PIECES: [(&str, &str); 9] = [
+const PIECES: [(&str, &str); 10] = [
     (" OR ", "or"),
     ("NOT (", "not"),
     (" LIMIT ", "limit"),
@@ -45,6 +45,7 @@ const PIECES: [(&str, &str); 9] = [
     ("count(", "count"),
     ("sum(", "sum"),
     (" JOIN ", "join"),
+    ("EXISTS (", "semi"),
     ("DISTINCT", "distinct"),
 ];
 
@@ -160,6 +161,9 @@ fn operator_after(before: Option<char>, rest: &str) -> Option<&'static str> {
         Some(rest) => rest.split_once(' ')?.1,
         None => rest,
     };
+    // Text that is compared as bytes.
+    let rest = rest.strip_prefix("USING utf8mb4) ").unwrap_or(rest);
+    let rest = rest.strip_prefix("AS BINARY) ").unwrap_or(rest);
     OPERATORS.into_iter().find(|operator| rest.starts_with(operator))
 }
 
@@ -240,6 +244,7 @@ mod tests {
         assert_eq!(tests_of("(\"bool_1\" IS NOT NULL OR 1)"), [(Class::Bool, "IS NOT NULL")]);
         assert_eq!(tests_of("\"text_s\" COLLATE \"C\" >= ''"), [(Class::Text, ">=")]);
         assert_eq!(tests_of("`text_s` GLOB ''"), [(Class::Text, "GLOB")]);
+        assert_eq!(tests_of("CAST(`text_s` AS BINARY) < ''"), [(Class::Text, "<")]);
         assert_eq!(tests_of("int_id@0 = 7"), [(Class::Int, "=")]);
         assert_eq!(
             tests_of("\"int_k\" <> 1 AND \"double_2\" > 1e0"),

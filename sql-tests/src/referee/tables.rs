@@ -66,6 +66,11 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Whether the source takes statistics of it: without them nothing is known of its rows, and less is moved.
+    pub(super) fn is_analyzed(&self) -> bool {
+        !self.rows.is_empty() && self.columns.len() != 5
+    }
+
     /// Returns the column of that name.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)

@@ -202,7 +202,11 @@ impl Source for MySql {
                 "SELECT `amount` FROM `Odd ``Schêma\"`.`standard` LIMIT 3",
             ),
             (
-                "SELECT id FROM {t} WHERE id < 9 AND name LIKE 'a%' LIMIT 3",
+                "SELECT id FROM {t} WHERE id < 9 AND name LIKE 'a%b' LIMIT 3",
+                "WHERE `id` < 9 AND CAST(`name` AS BINARY) LIKE 'a%b' LIMIT 3",
+            ),
+            (
+                "SELECT id FROM {t} WHERE id < 9 AND name LIKE '_a%' LIMIT 3",
                 "SELECT `id`, `name` FROM `Odd ``Schêma\"`.`standard` WHERE `id` < 9\n",
             ),
         ]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use meshwork::client::Client;
 use meshwork::demo::tpch::Extent;
 use meshwork_sql_tests::cluster::{Cluster, Shape};
@@ -45,6 +45,9 @@ pub(crate) async fn run() -> Result<()> {
     let mut client = cluster.client().await?;
     client.run("USE lake.tpch").await?;
     let mut duckdb = DuckDb::start(&lake.join("tpch"), &spread)?;
+    if setting("BENCH_PLANS", false)? {
+        plans(&mut client).await?;
+    }
     let slowest = f64::INFINITY;
     let nothing = Figures {
         files_ms: slowest,
@@ -63,6 +66,20 @@ pub(crate) async fn run() -> Result<()> {
         say(&format!("round {round} of {n_rounds} done"));
     }
     report(&figures, duckdb.is_some());
+    Ok(())
+}
+
+/// Prints what each query became over the spread tables, with what each step took.
+async fn plans(client: &mut Client) -> Result<()> {
+    for number in 1..=tpch::N_QUERIES {
+        let sql = format!("EXPLAIN ANALYZE {}", relocate(&tpch::query(number)?));
+        say(&format!("-- q{number:02}"));
+        for batch in client.query(&sql).await? {
+            for text in batch.column(1).as_string::<i32>().iter().flatten() {
+                say(text);
+            }
+        }
+    }
     Ok(())
 }
 

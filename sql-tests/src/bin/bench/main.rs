@@ -4,15 +4,19 @@
 //! bench [tpch]      TPC-H on plain DataFusion, one process, a coordinator with two workers
 //! bench small       of these only the query that needs no exchange
 //! bench federated   TPC-H spread over four sources, beside Parquet alone, and beside `DuckDB`
-//! bench postgres    a large table of PostgreSQL beside the server's own COPY; sums while money moves
+//! bench read        a whole table of PostgreSQL and of MariaDB, beside what else reads such into Arrow
+//! bench lookup      500 keys against an indexed table of PostgreSQL with ten million rows
+//! bench sums        sums over two tables of PostgreSQL while money moves between them
 //! bench start       how soon a node is ready, and what an idle one holds
 //! ```
 //! `BENCH_SCALE` (1), `BENCH_ROUNDS` (3) and `BENCH_FOLDER` (target/bench) change what is run. A figure is that of
 //! the fastest round.
 
 mod federated;
-mod postgres;
+mod lookup;
+mod read;
 mod start;
+mod sums;
 mod tpch;
 
 use std::path::PathBuf;
@@ -37,10 +41,14 @@ fn main() -> Result<()> {
         None | Some("tpch") => runtime.block_on(tpch::run(clients.handle())),
         Some("small") => runtime.block_on(tpch::run_small(clients.handle())),
         Some("federated") => runtime.block_on(federated::run()),
-        Some("postgres") => runtime.block_on(postgres::run()),
+        Some("read") => runtime.block_on(read::run()),
+        Some("lookup") => runtime.block_on(lookup::run()),
+        Some("sums") => runtime.block_on(sums::run()),
         Some("start") => runtime.block_on(start::run()),
         Some(other) => {
-            bail!("there is no benchmark {other}: tpch, small, federated, postgres, start")
+            bail!(
+                "there is no benchmark {other}: tpch, small, federated, read, lookup, sums, start"
+            )
         }
     }
 }

@@ -114,16 +114,37 @@ impl Drawing<'_, '_> {
         Expr::call(form, Class::Bool, vec![tested])
     }
 
+    /// What a text begins with, by a function.
+    fn beginning(&mut self, tested: Expr, text: &str) -> Expr {
+        let (n_letters, forms): (usize, &[&'static str]) = match self.rng.random_range(0..3) {
+            0 => (1, &["substr({}, 1, 1) = {}", "left({}, 1) <> {}"]),
+            1 => (2, &["left({}, 2) = {}", "substring({}, 1, 2) IN ({}, 'a')"]),
+            _ => (3, &["left({}, 3) <> {}", "substr({}, 1, 3) NOT IN ('', {})"]),
+        };
+        // Now and then the text has another length than what it is compared with.
+        let n_letters = if self.chance(0.2) { n_letters - 1 } else { n_letters };
+        let start: String = text.chars().take(n_letters).collect();
+        let sql = format!("'{}'", start.replace('\'', "''"));
+        let start = Expr::Literal { sql, class: Class::Text };
+        Expr::call(pick(self.rng, forms), Class::Bool, vec![tested, start])
+    }
+
     fn like(&mut self, known: &Known<'_>, column: &Column) -> Expr {
         let tested = column_of(known, column);
         let text = match self.value(known, column) {
             Datum::Text(text) => text,
             _ => "a".to_owned(),
         };
+        if self.chance(0.2) {
+            return self.beginning(tested, &text);
+        }
         let n_letters = self.rng.random_range(0..=text.chars().count());
         let start: String = text.chars().take(n_letters).collect();
-        let pattern = match self.rng.random_range(0..8) {
+        let rest: String = text.chars().skip(n_letters + 1).collect();
+        let pattern = match self.rng.random_range(0..10) {
             0 => format!("%{start}"),
+            3 => format!("%{rest}%"),
+            4 => format!("{start}%{rest}"),
             1 => text.chars().map(|letter| if letter == 'p' { '_' } else { letter }).collect(),
             2 => format!("{start}_%"),
             _ => format!("{start}%"),

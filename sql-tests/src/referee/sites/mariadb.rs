@@ -128,6 +128,9 @@ impl Site for MariaDbSite {
         for table in tables {
             let name = format!("{schema}.{}", table.name);
             statements.extend(table_statements(&name, table, |name| format!("`{name}`"), literal));
+            if table.is_analyzed() {
+                statements.push(format!("ANALYZE TABLE {name} PERSISTENT FOR ALL"));
+            }
         }
         statements
     }

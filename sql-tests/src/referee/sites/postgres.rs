@@ -133,6 +133,9 @@ impl Site for PostgresSite {
                 |name| format!("\"{name}\""),
                 literal,
             ));
+            if table.is_analyzed() {
+                statements.push(format!("ANALYZE {name}"));
+            }
         }
         statements
     }
