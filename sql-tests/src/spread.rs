@@ -65,7 +65,7 @@ impl Spread {
     pub async fn start(scale: f64) -> Result<Self> {
         let spread = Self {
             postgres: Postgres::start()?,
-            mariadb: MariaDb::start()?,
+            mariadb: MariaDb::start_large()?,
             rest: RestServer::start(rest_tables()?).await?,
         };
         for table in [Table::Customer, Table::Supplier] {

@@ -147,6 +147,18 @@ async fn what_lies_in_one_source_meets_there() -> Result<()> {
     Ok(())
 }
 
+/// The keys of a small side pass an aggregation that rows are grouped by them for, also when more than the keys is compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_pass_groups() -> Result<()> {
+    let federation = Federation::start(Shape::Standalone).await?;
+    let mut client = federation.cluster.client().await?;
+    let sql = "SELECT count(*) FROM lake.web.visit v JOIN pg.public.sale s ON s.id = v.sale \
+               WHERE s.amount = (SELECT max(i.amount) FROM pg.public.sale i WHERE i.id = v.sale)";
+    let reads = federation.reads(&mut client, sql).await?;
+    ensure!(reads.len() == 2 && reads.iter().all(|read| read.contains("\"id\" IN (")), "{reads:?}");
+    Ok(())
+}
+
 /// As it is written, the query reads all sales; in the order that is chosen, those of the visits.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_of_joins_is_chosen() -> Result<()> {

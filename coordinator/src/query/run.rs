@@ -114,7 +114,7 @@ impl Coordinator {
 pub(super) async fn optimized(plan: &LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     let plan = state.optimize(plan)?;
     match QuerySettings::of(state.config()).pushdown && pushdown::reads_row_source(&plan)? {
-        true => Ok(order::ordered(plan, state).await?),
+        true => Ok(order::ordered(reduce::joined_by_group_keys(plan)?, state).await?),
         false => Ok(plan),
     }
 }

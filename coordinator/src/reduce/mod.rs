@@ -7,6 +7,8 @@
 //! uncorrelated subquery that is compared with a column of a scan runs first, as a part of the same query: same tables,
 //! same versions, same clock. A subquery of several rows stays where it is, and fails there as it should.
 
+mod group_keys;
+
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -15,6 +17,8 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, lit};
 use futures::future::BoxFuture;
 use meshwork_engine::Result;
+
+pub(crate) use group_keys::joined_by_group_keys;
 
 /// Runs a subquery and returns its value, or `None` if it has several rows.
 pub(crate) type RunValue<'a> =

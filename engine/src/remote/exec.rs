@@ -269,8 +269,8 @@ impl ExecutionPlan for RemoteScanExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    /// Notes the filters that become known later; whoever pushes them checks them as well. A scan that stops early, or
-    /// returns other rows than those that it reads, needs all that it finds.
+    /// Notes the filters that become known later; whoever pushes them checks them as well. A scan that stops early
+    /// needs all that it finds.
     fn handle_child_pushdown_result(
         &self,
         phase: FilterPushdownPhase,
@@ -286,7 +286,6 @@ impl ExecutionPlan for RemoteScanExec {
             }
         }
         let takes = matches!(phase, FilterPushdownPhase::Post)
-            && self.scan.aggregate.is_none()
             && self.scan.limit.is_none()
             && dynamic.len() > self.dynamic_filters.len();
         let updated: Option<Arc<dyn ExecutionPlan>> = match takes {

@@ -130,7 +130,7 @@ fn column(expr: &Arc<dyn PhysicalExpr>, scan: &RemoteScan) -> Result<usize, Reas
         };
     }
     let column = expr.downcast_ref::<Column>().ok_or_else(|| obstacle(expr))?;
-    scan.projection.get(column.index()).copied().ok_or_else(|| obstacle(expr))
+    scan.returned(column.index()).ok_or_else(|| obstacle(expr))
 }
 
 fn literal(expr: &Arc<dyn PhysicalExpr>) -> Result<Literal, Reason> {

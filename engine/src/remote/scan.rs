@@ -109,6 +109,15 @@ impl RemoteScan {
         }
     }
 
+    /// Returns the column that is returned at a place, as an index into `columns`; `None` if a computed value is. A condition
+    /// on the columns of groups leaves out whole groups, so it may be asked of the rows as well.
+    pub fn returned(&self, place: usize) -> Option<usize> {
+        match &self.aggregate {
+            Some(aggregate) => aggregate.groups.get(place).map(|group| group.column),
+            None => self.projection.get(place).copied(),
+        }
+    }
+
     /// Returns the columns that are read of each row, in order.
     fn projected(&self) -> impl Iterator<Item = &RemoteColumn> {
         self.projection.iter().filter_map(|index| self.columns.get(*index))

@@ -25,6 +25,10 @@ const KEY: &str = "key.pem";
 const USER: &str = "tester";
 const PASSWORD: &str = "it's \"s3cret\" `42`";
 
+/// What InnoDB keeps of tables.
+const MEMORY: &str = "128M";
+const LARGE_MEMORY: &str = "2G";
+
 /// The server that running tests share.
 static SHARED: Shared<MariaDb> = Shared::new();
 
@@ -44,6 +48,15 @@ impl MariaDb {
 
     /// Starts a server of its own.
     pub fn start() -> Result<Self> {
+        Self::start_with(MEMORY)
+    }
+
+    /// Starts a server that keeps tables of a gigabyte in memory, as one in use does.
+    pub fn start_large() -> Result<Self> {
+        Self::start_with(LARGE_MEMORY)
+    }
+
+    fn start_with(memory: &str) -> Result<Self> {
         let folder = TempDir::with_prefix("mariadb-").context("no scratch folder")?;
         let rows = folder.path().join("rows");
         let as_user = is_root()?;
@@ -79,7 +92,7 @@ impl MariaDb {
             give_to(SYSTEM_USER, folder.path())?;
         }
         let port = free_port()?;
-        let mut process = serve(folder.path(), &rows, &first, port, as_user)?;
+        let mut process = serve(folder.path(), &rows, &first, port, memory, as_user)?;
         let listens = |_said: &str| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop);
         wait_until_ready("mariadbd", &mut process, &folder.path().join("log"), listens)?;
         Ok(Self { process, port, folder })
@@ -132,7 +145,14 @@ impl Drop for MariaDb {
     }
 }
 
-fn serve(folder: &Path, rows: &Path, first: &Path, port: u16, as_user: bool) -> Result<Child> {
+fn serve(
+    folder: &Path,
+    rows: &Path,
+    first: &Path,
+    port: u16,
+    memory: &str,
+    as_user: bool,
+) -> Result<Child> {
     let log = File::create(folder.join("log"))?;
     let mut command = Command::new(program("mariadbd")?);
     command
@@ -143,7 +163,8 @@ fn serve(folder: &Path, rows: &Path, first: &Path, port: u16, as_user: bool) -> 
         .arg(format!("--pid-file={}", folder.join("pid").display()))
         .arg(format!("--port={port}"))
         .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"])
-        .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M"])
+        .arg("--innodb-flush-log-at-trx-commit=0")
+        .arg(format!("--innodb-buffer-pool-size={memory}"))
         // What the connector must pin is something else here.
         .args(["--default-time-zone=-05:00", "--sql-mode=ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH"])
         .arg("--character-set-server=latin1")

@@ -40,7 +40,7 @@ struct Figure {
 /// Measures and prints.
 pub(crate) async fn run() -> Result<()> {
     let (scale, n_rounds) = (scale()?, n_rounds()?);
-    let (postgres, mariadb) = (Postgres::start()?, MariaDb::start()?);
+    let (postgres, mariadb) = (Postgres::start()?, MariaDb::start_large()?);
     say(&format!("loading lineitem at scale factor {scale} into PostgreSQL and MariaDB"));
     fill(&postgres, &mariadb, &csv_of_lineitem(scale)?).await?;
     let catalogs =
