@@ -13,9 +13,10 @@ import pathlib
 import resource
 import sys
 import time
+import urllib.parse
 
 server, reader, postgres_port, mariadb_port = sys.argv[1:]
-PASSWORD = os.environ["PGPASSWORD" if server == "postgres" else "MYSQL_PWD"]
+PASSWORD = urllib.parse.quote(os.environ["PGPASSWORD" if server == "postgres" else "MYSQL_PWD"], safe="")
 COLUMNS = (
     "l_orderkey, l_partkey, l_suppkey, l_linenumber, l_quantity, l_extendedprice, l_discount, l_tax, l_returnflag, "
     "l_linestatus, l_shipdate, l_commitdate, l_receiptdate, l_shipinstruct, l_shipmode, l_comment"
@@ -65,7 +66,8 @@ def by_adbc():
     def read():
         cursor = connection.cursor()
         cursor.execute(SQL)
-        return sum(batch.num_rows for batch in cursor.fetch_record_batch())
+        batches = cursor.fetch_record_batch()
+        return sum(batch.num_rows for batch in batches)
 
     return read
 
@@ -77,4 +79,6 @@ rows = read()
 took = time.perf_counter() - began
 after = resource.getrusage(resource.RUSAGE_SELF)
 cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-print(json.dumps({"ms": took * 1e3, "cpu_s": cpu, "rows": rows}))
+print(json.dumps({"ms": took * 1e3, "cpu_s": cpu, "rows": rows}), flush=True)
+# Some drivers do not survive the end of the interpreter.
+os._exit(0)
