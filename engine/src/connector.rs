@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use crate::remote::{Aggregate, Join, OrderKey, Predicate, Reason, RemoteScan};
+use crate::remote::{Aggregate, Join, OrderKey, Predicate, Reason, RemoteScan, RowWriter};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
 use crate::statistics::TableStatistics;
@@ -161,6 +161,16 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(&format!("CREATE TABLE {}.{}", table.schema, table.table)))
     }
 
+    /// Returns a table that is not there yet and that the rows inserted into it make, in one step that nobody sees a part
+    /// of; `None` where a table is made first and filled then, which the caller does.
+    async fn table_to_be(
+        &self,
+        _table: &CreateTable,
+        _scope: &Arc<QueryScope>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
+
     /// Drops a table; returns whether there was one.
     async fn drop_table(&self, schema: &str, table: &str) -> Result<bool> {
         Err(self.refuse(&format!("DROP TABLE {schema}.{table}")))
@@ -289,4 +299,13 @@ pub trait RowSource: fmt::Debug + Send + Sync + 'static {
 
     /// The request that a split becomes, for EXPLAIN: SQL, or a URL without secrets.
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String;
+
+    /// Returns what writes the source's tables.
+    ///
+    /// # Errors
+    /// `User` that says why nothing is written: the kind of source, or a property of the catalog.
+    fn writer(&self, table: &RemoteScan) -> Result<Arc<dyn RowWriter>> {
+        let name = table.display_name();
+        Err(Error::not_supported(format!("a change of {name}, which is only read")))
+    }
 }

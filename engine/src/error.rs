@@ -200,6 +200,10 @@ fn arrow_error(error: &ArrowError, text: &str) -> Error {
     // Arrow's other variants all mean that values could not be processed as asked.
     match error {
         ArrowError::ArithmeticOverflow(_) => Error::user("NUMERIC_OVERFLOW", lowered(text)),
+        // So says a cast to a decimal of fewer digits.
+        ArrowError::InvalidArgumentError(message) if message.contains("to store in a Decimal") => {
+            Error::user("NUMERIC_OVERFLOW", lowered(message))
+        }
         ArrowError::DivideByZero => Error::user("DIVISION_BY_ZERO", "division by zero"),
         ArrowError::CastError(message) | ArrowError::ParseError(message) => {
             Error::user("INVALID_CAST", lowered(message))

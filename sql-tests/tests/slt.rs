@@ -102,6 +102,9 @@ impl Lake {
     fn new() -> Result<Self> {
         let home = tempfile::tempdir()?;
         fixtures::write_lake(&home.path().join("lake"))?;
+        // A file without tables: the cases make them.
+        rusqlite::Connection::open(home.path().join("lite.db"))?
+            .execute_batch("PRAGMA user_version = 1")?;
         Ok(Self { home })
     }
 
@@ -112,6 +115,11 @@ impl Lake {
                 "lake",
                 format!("connector = \"lake\"\nlocation = {}\nallow_drop = \"true\"\n", at("lake")),
             ),
+            (
+                "lite",
+                format!("connector = \"sqlite\"\npath = {}\nwritable = \"true\"\n", at("lite.db")),
+            ),
+            ("sealed", format!("connector = \"sqlite\"\npath = {}\n", at("lite.db"))),
             ("store", format!("connector = \"store\"\nlocation = {}\n", at("store"))),
             ("tpch", "connector = \"tpch\"\n".to_owned()),
         ]

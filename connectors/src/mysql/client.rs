@@ -34,6 +34,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the server may take to answer a question about its tables.
 const METADATA_DEADLINE: Duration = Duration::from_secs(30);
 
+/// What every session is but while it writes.
+const READ_ONLY: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
 /// All connections of one catalog on this node.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -123,15 +126,30 @@ impl Client {
                 outcome => outcome?,
             };
             connection.query_drop(self.options.pin_session()).await?;
-            connection
-                .query_drop("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                .await?;
+            connection.query_drop(READ_ONLY).await?;
             Ok(connection)
         };
         match within(CONNECT_DEADLINE, "connecting", connect).await {
             Ok(outcome) => outcome.map_err(|error| self.failed("connecting", error)),
             Err(late) => Err(self.unavailable().caused_by(&late)),
         }
+    }
+
+    /// Makes a session that wrote one that reads again.
+    pub(super) async fn pin(&self, connection: &mut Conn) -> Result<()> {
+        let pin = async {
+            connection.query_drop(self.options.pin_session()).await?;
+            connection.query_drop(READ_ONLY).await
+        };
+        let pinned = within(CONNECT_DEADLINE, "pinning a session", pin).await?;
+        pinned.map_err(|error| self.failed("pinning a session", error))
+    }
+
+    /// Owns a task that ends by itself within its deadline.
+    pub(super) fn keep_closing(&self, task: Task<()>) {
+        let mut closing = self.closing.lock();
+        closing.retain(|task| !task.is_finished());
+        closing.push(task);
     }
 
     /// Ends the statement of a connection through another one, then closes it.
@@ -213,7 +231,7 @@ impl Client {
     }
 
     /// Returns what messages call the server.
-    fn named(&self) -> String {
+    pub(super) fn named(&self) -> String {
         format!("source \"{}\" ({})", self.options.catalog, self.options.address())
     }
 
@@ -304,9 +322,7 @@ impl Drop for Session {
             client.kill(connection).await;
             drop(permit);
         });
-        let mut closing = self.client.closing.lock();
-        closing.retain(|task| !task.is_finished());
-        closing.push(end);
+        self.client.keep_closing(end);
     }
 }
 

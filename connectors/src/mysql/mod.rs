@@ -7,40 +7,46 @@
 //! splits    ranges of the key                 read      split -> statement -> batches
 //! statistics  rows, distinct values           histogram   how the values lie
 //! text      text compared by bytes
+//! query     columns of a query in the server's own words
+//! write     rows into a table                 define    type here -> type there
 //! ```
-//! Nothing is ever written to the server: each session is read-only. There is no snapshot that two
+//! Each session is read-only, but for those of `write`, which a catalog that is not `writable` never opens. There is no snapshot that two
 //! connections share, so a scan is one split unless the catalog says `read_consistency = relaxed`.
 
 mod client;
+mod define;
 mod histogram;
 mod metadata;
 mod options;
 mod pushdown;
+mod query;
 mod read;
 mod splits;
 mod statistics;
 mod text;
 mod types;
 mod values;
+mod write;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
-use meshwork_engine::Result;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{
-    Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
+    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
 };
-use meshwork_engine::remote::{RemoteScan, RemoteTable};
+use meshwork_engine::remote::{RemoteScan, RemoteTable, RowWriter};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::statistics::TableStatistics;
+use meshwork_engine::{Error, Result};
 
 use self::client::Client;
 use self::options::{Options, ReadConsistency};
-use crate::relational::{Dialect, negotiate};
+use self::write::{Work, Writer};
+use crate::relational::{Dialect, negotiate, qualified, read_only};
 
 /// Returns the connector of one server. Does no I/O.
 ///
@@ -94,8 +100,92 @@ impl Connector for MySql {
         Ok(Some(Arc::new(RemoteTable::new(whole, source, Arc::clone(scope)))))
     }
 
+    async fn query(
+        &self,
+        statement: &str,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let client = &self.source.client;
+        let columns = query::columns(client, statement).await?;
+        let whole = RemoteScan::of_query(&client.options.catalog, statement, columns);
+        let source = Arc::clone(&self.source) as Arc<dyn RowSource>;
+        Ok(Arc::new(RemoteTable::new(whole, source, Arc::clone(scope))))
+    }
+
     fn row_source(&self) -> Option<Arc<dyn RowSource>> {
         Some(Arc::clone(&self.source) as Arc<dyn RowSource>)
+    }
+
+    async fn create_schema(&self, schema: &str, if_not_exists: bool) -> Result<()> {
+        let mut work = self.work(schema, None).await?;
+        let condition = if if_not_exists { "IF NOT EXISTS " } else { "" };
+        let name = pushdown::MySql.identifier(schema)?;
+        work.run(&format!("CREATE DATABASE {condition}{name}")).await?;
+        work.finish().await;
+        Ok(())
+    }
+
+    async fn create_table(&self, table: CreateTable) -> Result<()> {
+        let mut work = self.work(&table.schema, Some(&table.table)).await?;
+        let to_be = define::to_be(&self.source.client, &table)?;
+        let relation = qualified(&pushdown::MySql, &table.schema, &table.table)?;
+        let made = work.run(&define::statement(&relation, &to_be.columns)?).await;
+        work.finish().await;
+        match made {
+            Err(error) if table.if_not_exists && error.code == "TABLE_ALREADY_EXISTS" => Ok(()),
+            other => other.map(|_rows| ()),
+        }
+    }
+
+    async fn table_to_be(
+        &self,
+        table: &CreateTable,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.refuse_change(&table.schema)?;
+        let whole = define::to_be(&self.source.client, table)?;
+        let source = Arc::clone(&self.source) as Arc<dyn RowSource>;
+        Ok(Some(Arc::new(RemoteTable::to_be(whole, source, Arc::clone(scope)))))
+    }
+
+    async fn drop_table(&self, schema: &str, table: &str) -> Result<bool> {
+        let mut work = self.work(schema, Some(table)).await?;
+        let relation = qualified(&pushdown::MySql, schema, table)?;
+        let dropped = work.run(&format!("DROP TABLE {relation}")).await;
+        work.finish().await;
+        match dropped {
+            Err(error) if error.code == "TABLE_NOT_FOUND" => Ok(false),
+            Err(error) if error.code == "SCHEMA_NOT_FOUND" => Ok(false),
+            other => other.map(|_rows| true),
+        }
+    }
+}
+
+impl MySql {
+    /// Opens a session that makes or drops something, if the catalog lets it.
+    async fn work(&self, schema: &str, table: Option<&str>) -> Result<Work> {
+        self.refuse_change(schema)?;
+        let client = &self.source.client;
+        let catalog = &client.options.catalog;
+        let name = match table {
+            Some(table) => format!("{catalog}.{schema}.{table}"),
+            None => format!("{catalog}.{schema}"),
+        };
+        Work::begin(client, name).await
+    }
+
+    fn refuse_change(&self, schema: &str) -> Result<()> {
+        let client = &self.source.client;
+        if !client.options.writable {
+            return Err(read_only(&client.options.catalog));
+        }
+        match metadata::shown(client, schema) {
+            true => Ok(()),
+            false => {
+                let message = format!("schema \"{schema}\" is not one of the catalog's");
+                Err(Error::user("SCHEMA_NOT_FOUND", message))
+            }
+        }
     }
 }
 
@@ -158,6 +248,9 @@ impl RowSource for MySqlSource {
         whole: &RemoteScan,
         _scope: &Arc<QueryScope>,
     ) -> Result<TableStatistics> {
+        if whole.query.is_some() {
+            return Ok(TableStatistics::default());
+        }
         statistics::of_table(&self.client, whole).await
     }
 
@@ -182,5 +275,15 @@ impl RowSource for MySqlSource {
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {
         read::statement(scan, split).unwrap_or_else(|error| error.message)
+    }
+
+    fn writer(&self, table: &RemoteScan) -> Result<Arc<dyn RowWriter>> {
+        if !self.client.options.writable {
+            return Err(read_only(&self.client.options.catalog));
+        }
+        if table.query.is_some() {
+            return Err(Error::not_supported("a change of a query's rows"));
+        }
+        Ok(Arc::new(Writer { client: Arc::clone(&self.client) }))
     }
 }

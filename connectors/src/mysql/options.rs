@@ -76,6 +76,8 @@ pub(super) struct Options {
     pub statement_max: Duration,
     pub zero_dates: ZeroDates,
     pub read_consistency: ReadConsistency,
+    /// Whether tables may be changed, made and dropped.
+    pub writable: bool,
 }
 
 impl Options {
@@ -120,6 +122,7 @@ impl Options {
             statement_max: Duration::from_secs(seconds),
             zero_dates,
             read_consistency,
+            writable: properties.parsed("writable", false)?,
         };
         if options.connections_max == 0 || seconds == 0 {
             return Err(
@@ -157,6 +160,8 @@ impl Options {
             .pass(self.password.as_ref().map(|password| password.expose().to_owned()))
             .ssl_opts(protection)
             .prefer_socket(false)
+            // An UPDATE that changes nothing in a row has found it all the same.
+            .client_found_rows(true)
             .tcp_keepalive(Some(KEEPALIVE))
             .max_allowed_packet(Some(PACKET_BYTES_MAX))
             .wait_timeout(Some(WAIT_TIMEOUT_SECONDS))

@@ -1,13 +1,13 @@
-//! Reads values of the binary protocol as the engine's types.
+//! Values of the binary protocol as the engine's types, and back.
 
 use std::borrow::Cow;
 
 use arrow::datatypes::DataType;
-use chrono::NaiveDate;
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike};
 use mysql_async::Value;
 
 use super::options::ZeroDates;
-use crate::relational::{Cell, decimal_cell};
+use crate::relational::{Bound, Cell, decimal_cell};
 
 /// Returns the value as the column's type, or `None` if it is none.
 pub(super) fn cell<'a>(
@@ -63,6 +63,59 @@ fn instant(value: &Value, data_type: &DataType) -> Option<i64> {
     let (hour, minute, second) = ((*hour).into(), (*minute).into(), (*second).into());
     let moment = date.and_hms_micro_opt(hour, minute, second, *micros)?;
     Some(moment.and_utc().timestamp_micros())
+}
+
+/// Returns the value as a parameter of a statement, or what it is that the server has no place for.
+pub(super) fn parameter(value: Bound<'_>) -> Result<Value, &'static str> {
+    Ok(match value {
+        Bound::Null => Value::NULL,
+        Bound::Bool(value) => Value::Int(value.into()),
+        Bound::Int(value) => Value::Int(value),
+        Bound::UInt(value) => Value::UInt(value),
+        Bound::Float(value) if value.is_finite() => Value::Float(value),
+        Bound::Double(value) if value.is_finite() => Value::Double(value),
+        Bound::Float(_) | Bound::Double(_) => return Err("NaN or an infinity"),
+        Bound::Decimal(digits) => Value::Bytes(digits.into_bytes()),
+        Bound::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
+        Bound::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
+        Bound::Date(days) => {
+            let date = NaiveDate::default().checked_add_signed(TimeDelta::days(days.into()));
+            moment(date.ok_or(FAR)?.and_time(NaiveTime::MIN))?
+        }
+        Bound::Timestamp(micros) => {
+            moment(DateTime::from_timestamp_micros(micros).ok_or(FAR)?.naive_utc())?
+        }
+        Bound::Duration(micros) => {
+            let (whole, rest) =
+                (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+            let part = |seconds: u64, of: u64| u8::try_from(seconds % of).unwrap_or_default();
+            let days = u32::try_from(whole / 86_400).map_err(|_large| "a duration so long")?;
+            Value::Time(
+                micros < 0,
+                days,
+                part(whole / 3_600, 24),
+                part(whole / 60, 60),
+                part(whole, 60),
+                u32::try_from(rest).unwrap_or_default(),
+            )
+        }
+    })
+}
+
+const FAR: &str = "a date before the year 1 or after 9999";
+
+fn moment(moment: NaiveDateTime) -> Result<Value, &'static str> {
+    let year = u16::try_from(moment.year()).ok().filter(|year| (1..=9999).contains(year));
+    let small = |part: u32| u8::try_from(part).unwrap_or_default();
+    Ok(Value::Date(
+        year.ok_or(FAR)?,
+        small(moment.month()),
+        small(moment.day()),
+        small(moment.hour()),
+        small(moment.minute()),
+        small(moment.second()),
+        moment.nanosecond() / 1_000,
+    ))
 }
 
 #[cfg(test)]

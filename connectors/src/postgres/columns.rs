@@ -184,6 +184,34 @@ pub(super) async fn of_query(
     }
 }
 
+/// Returns a column that is not there yet, of a type by its number and modifier.
+pub(super) fn to_be(
+    name: &str,
+    nullable: bool,
+    (oid, modifier): (u32, i32),
+    base_type: &str,
+    remote_type: String,
+) -> Result<RemoteColumn> {
+    let wire = Wire::of_type(oid, modifier)
+        .ok_or_else(|| Error::not_supported(format!("column \"{name}\" of type {remote_type}")))?;
+    let detail = Detail {
+        wire,
+        as_text: false,
+        meaning: Meaning::Opaque,
+        may_become_null: false,
+        is_indexed: false,
+        base_type: base_type.to_owned(),
+        collation: None,
+    };
+    Ok(RemoteColumn {
+        name: name.to_owned(),
+        data_type: detail.wire.data_type(),
+        nullable,
+        remote_type,
+        detail: to_value(&detail)?,
+    })
+}
+
 fn to_value(detail: &Detail) -> Result<Value> {
     serde_json::to_value(detail)
         .map_err(|e| Error::internal("a column's detail cannot be kept").caused_by(&e))

@@ -83,6 +83,8 @@ pub(super) struct Configuration {
     /// Whether arrays of simple types are lists; otherwise they are text.
     pub(super) arrays_as_lists: bool,
     pub(super) pushdown: bool,
+    /// Whether tables may be changed, made and dropped.
+    pub(super) writable: bool,
 }
 
 impl Configuration {
@@ -125,6 +127,7 @@ impl Configuration {
             )?,
             arrays_as_lists: properties.parsed("arrays_as_lists", true)?,
             pushdown: properties.parsed("pushdown", true)?,
+            writable: properties.parsed("writable", false)?,
         };
         if configuration.connections_max == 0 {
             return Err(properties.wrong("property \"connections_max\" must be at least 1"));

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::{Either, select};
 use meshwork_engine::environment::{self, Task, within};
 use meshwork_engine::{Error, Result};
@@ -20,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Config, CopyOutStream, Row, Statement};
+use tokio_postgres::{CancelToken, Client, Config, CopyInSink, CopyOutStream, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::configuration::{Configuration, TlsMode};
@@ -85,6 +86,25 @@ impl Server {
         query_id: &str,
         snapshot: Option<&str>,
     ) -> Result<Connection> {
+        self.open(purpose, query_id, self.begin(snapshot)?).await
+    }
+
+    /// Opens a session in a transaction that may write, and that sees what others commit meanwhile.
+    pub(super) async fn connect_to_write(
+        &self,
+        purpose: Purpose<'_>,
+        query_id: &str,
+    ) -> Result<Connection> {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;";
+        self.open(purpose, query_id, format!("{begin}{}", self.pins())).await
+    }
+
+    async fn open(
+        &self,
+        purpose: Purpose<'_>,
+        query_id: &str,
+        begin: String,
+    ) -> Result<Connection> {
         let permit = self.permit(purpose).await?;
         let configuration = &self.configuration;
         let tls = tls::connector(configuration)?;
@@ -115,7 +135,7 @@ impl Server {
             closing: Arc::clone(&self.closing),
             io,
         };
-        self.briefly(connection.client.batch_execute(&self.begin(snapshot)?)).await?;
+        self.briefly(connection.client.batch_execute(&begin)).await?;
         Ok(connection)
     }
 
@@ -188,8 +208,13 @@ impl Server {
             }
             begin.push_str(&format!("SET TRANSACTION SNAPSHOT '{id}';"));
         }
+        begin.push_str(&self.pins());
+        Ok(begin)
+    }
+
+    fn pins(&self) -> String {
         let deadline_ms = self.configuration.statement_deadline.as_millis().min(2_147_483_647);
-        begin.push_str(&format!(
+        format!(
             "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
              SET extra_float_digits = 1; SET standard_conforming_strings = on; \
              SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
@@ -197,8 +222,7 @@ impl Server {
              SET idle_in_transaction_session_timeout = {deadline_ms}; \
              SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
              SET tcp_keepalives_count = 3"
-        ));
-        Ok(begin)
+        )
     }
 }
 
@@ -274,6 +298,32 @@ impl Connection {
         )
         .await?
         .map_err(|e| error::of_statement(configuration, &e))
+    }
+
+    /// Runs a statement that takes as long as it takes; returns the rows that it changed. Dropped in the middle, the
+    /// session cancels it. The error is the driver's, for the caller to say what failed.
+    pub(super) async fn run(
+        &mut self,
+        server: &Server,
+        statement: &str,
+    ) -> Result<Result<u64, tokio_postgres::Error>> {
+        self.is_running = true;
+        let deadline = server.configuration.statement_deadline;
+        let done = within(deadline, "waiting for the source", self.client.execute(statement, &[]));
+        let done = done.await?;
+        self.is_running = false;
+        Ok(done)
+    }
+
+    /// Begins a `COPY ... FROM STDIN`. Until [`Self::finished`], dropping the session cancels it.
+    pub(super) async fn copy_in(
+        &mut self,
+        server: &Server,
+        statement: &str,
+    ) -> Result<Result<CopyInSink<Bytes>, tokio_postgres::Error>> {
+        self.is_running = true;
+        let deadline = server.configuration.statement_deadline;
+        within(deadline, "waiting for the source", self.client.copy_in(statement)).await
     }
 
     /// Says that the statement has ended.

@@ -4,6 +4,7 @@ use meshwork_engine::Error;
 use tokio_postgres::error::SqlState;
 
 use super::configuration::Configuration;
+use crate::relational::{rows_refused, table_exists};
 
 /// Returns the error of a statement or of the connection that carried it.
 pub(super) fn of_statement(configuration: &Configuration, error: &tokio_postgres::Error) -> Error {
@@ -40,6 +41,30 @@ pub(super) fn of_statement(configuration: &Configuration, error: &tokio_postgres
     // Classes that pass: shutdown, serialization, and a snapshot whose holder went away.
     let passes = ["57P", "40", "22023", "08"].iter().any(|class| code.code().starts_with(class));
     if passes { failed.retryable() } else { failed }
+}
+
+/// Returns the error of a statement that writes a table, or makes or drops it.
+pub(super) fn of_write(
+    configuration: &Configuration,
+    table: &str,
+    error: &tokio_postgres::Error,
+) -> Error {
+    let Some(reported) = error.as_db_error() else { return of_statement(configuration, error) };
+    let (code, said) = (reported.code().code(), reported.message());
+    let said = format!("{said} (SQLSTATE {code})");
+    match code {
+        "42P07" | "42710" => table_exists(table),
+        "42P06" => {
+            Error::user("SCHEMA_ALREADY_EXISTS", format!("schema \"{table}\" exists already"))
+        }
+        "3F000" => Error::user("SCHEMA_NOT_FOUND", said),
+        "42P01" => Error::user("TABLE_NOT_FOUND", said),
+        "2BP01" | "42809" => Error::user("DROP_REFUSED", format!("table \"{table}\": {said}")),
+        // Values, constraints, CHECK OPTION of a view, values for generated columns, what a view cannot take.
+        _ if code.starts_with("22") || code.starts_with("23") => rows_refused(table, said),
+        "42P10" | "428C9" | "44000" | "55000" => rows_refused(table, said),
+        _ => of_statement(configuration, error),
+    }
 }
 
 /// Returns the error of an attempt to connect.

@@ -10,13 +10,18 @@
 //! pushdown        which conditions mean the same on both sides; how they are written
 //! splits          cuts a table into ranges of pages
 //! reader          one split: COPY stream -> decode -> batches
+//! write           rows into a table: batches -> encode -> COPY, one transaction
+//! define          what is made and dropped, and of which types
 //! ```
-//! Nothing here sends a statement that writes, and no value reaches a statement but through the dialect.
+//! Only `write` and `define` send statements that write, in sessions of their own, and only if the catalog is writable.
+//! No value reaches a statement but through the dialect or a `COPY`.
 
 mod columns;
 mod configuration;
 mod connection;
 mod decode;
+mod define;
+mod encode;
 mod error;
 mod listing;
 mod numeric;
@@ -27,26 +32,28 @@ mod splits;
 mod statistics;
 mod tls;
 mod wire;
+mod write;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
-use meshwork_engine::Result;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{
-    Connector, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
+    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
 };
-use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan, RemoteTable};
+use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan, RemoteTable, RowWriter};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::statistics::TableStatistics;
+use meshwork_engine::{Error, Result};
 
 use self::configuration::Configuration;
 use self::connection::Server;
 use self::snapshot::Snapshot;
-use crate::relational::negotiate;
+use self::write::{Work, Writer};
+use crate::relational::{negotiate, qualified, read_only};
 
 /// Returns the connector of one catalog; does no I/O.
 pub(crate) fn make(properties: Properties) -> Result<Arc<dyn Connector>> {
@@ -111,6 +118,71 @@ impl Connector for PostgresConnector {
     fn row_source(&self) -> Option<Arc<dyn RowSource>> {
         Some(Arc::clone(&self.source) as Arc<dyn RowSource>)
     }
+
+    async fn create_schema(&self, schema: &str, if_not_exists: bool) -> Result<()> {
+        let mut work = self.work(schema, None).await?;
+        work.run_alone(&define::schema_statement(schema, if_not_exists)?).await?;
+        work.commit().await
+    }
+
+    async fn create_table(&self, table: CreateTable) -> Result<()> {
+        let mut work = self.work(&table.schema, Some(&table.table)).await?;
+        let to_be = define::to_be(&self.server, &table)?;
+        match work.run_alone(&define::statement(&to_be)?).await {
+            Err(error) if table.if_not_exists && error.code == "TABLE_ALREADY_EXISTS" => Ok(()),
+            Err(error) => Err(error),
+            Ok(_rows) => work.commit().await,
+        }
+    }
+
+    async fn table_to_be(
+        &self,
+        table: &CreateTable,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.refuse_change(&table.schema)?;
+        let whole = define::to_be(&self.server, table)?;
+        let source = Arc::clone(&self.source) as Arc<dyn RowSource>;
+        Ok(Some(Arc::new(RemoteTable::to_be(whole, source, Arc::clone(scope)))))
+    }
+
+    async fn drop_table(&self, schema: &str, table: &str) -> Result<bool> {
+        let mut work = self.work(schema, Some(table)).await?;
+        let relation = qualified(&pushdown::Postgres, schema, table)?;
+        match work.run_alone(&format!("DROP TABLE {relation}")).await {
+            Err(error) if error.code == "TABLE_NOT_FOUND" => Ok(false),
+            Err(error) if error.code == "SCHEMA_NOT_FOUND" => Ok(false),
+            Err(error) => Err(error),
+            Ok(_rows) => work.commit().await.map(|()| true),
+        }
+    }
+}
+
+impl PostgresConnector {
+    /// Opens a transaction that makes or drops something of a name, if the catalog lets it.
+    async fn work(&self, schema: &str, table: Option<&str>) -> Result<Work> {
+        self.refuse_change(schema)?;
+        let catalog = &self.server.configuration.catalog;
+        let name = match table {
+            Some(table) => format!("{catalog}.{schema}.{table}"),
+            None => format!("{catalog}.{schema}"),
+        };
+        Work::begin(&self.server, name, "").await
+    }
+
+    fn refuse_change(&self, schema: &str) -> Result<()> {
+        let configuration = &self.server.configuration;
+        if !configuration.writable {
+            return Err(read_only(&configuration.catalog));
+        }
+        match configuration.shows_schema(schema) {
+            true => Ok(()),
+            false => {
+                let message = format!("schema \"{schema}\" is not one of the catalog's");
+                Err(Error::user("SCHEMA_NOT_FOUND", message))
+            }
+        }
+    }
 }
 
 /// Reads the tables of one catalog.
@@ -166,5 +238,16 @@ impl RowSource for PostgresSource {
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {
         splits::statement(scan, split).unwrap_or_else(|error| error.message)
+    }
+
+    fn writer(&self, table: &RemoteScan) -> Result<Arc<dyn RowWriter>> {
+        let configuration = &self.server.configuration;
+        if !configuration.writable {
+            return Err(read_only(&configuration.catalog));
+        }
+        if table.query.is_some() {
+            return Err(Error::not_supported("a change of a query's rows"));
+        }
+        Ok(Arc::new(Writer { server: Arc::clone(&self.server) }))
     }
 }

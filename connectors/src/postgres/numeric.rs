@@ -4,6 +4,7 @@
 //! u16 n groups | i16 weight of the first, in groups | u16 sign | u16 digits shown | n x u16 group
 //! ```
 
+use bytes::{BufMut, BytesMut};
 use datafusion::arrow::datatypes::i256;
 
 use super::wire::Unfit;
@@ -102,6 +103,101 @@ fn times_plus(value: i128, factor: i128, add: i128) -> Result<i128, Unfit> {
     value.checked_mul(factor).and_then(|value| value.checked_add(add)).ok_or(TOO_LONG)
 }
 
+/// Writes length and bytes of `value / 10^scale`.
+pub(super) fn put_decimal128(buffer: &mut BytesMut, value: i128, scale: i8) {
+    let mut groups = Groups::new(value < 0, scale);
+    let mut rest = value.unsigned_abs();
+    let cut = groups.last_digits();
+    // The last group holds the digits that do not fill one, moved to its front.
+    let (first, moved) = (10_u128.pow(cut), 10_u128.pow(GROUP_DIGITS.unsigned_abs() - cut));
+    groups.push((rest % first) * moved);
+    rest /= first;
+    while rest > u128::from(u64::MAX) {
+        groups.push(rest % GROUP.unsigned_abs());
+        rest /= GROUP.unsigned_abs();
+    }
+    // Nearly all numbers fit 64 bits, whose division is many times faster.
+    let mut rest = u64::try_from(rest).unwrap_or(u64::MAX);
+    while rest > 0 {
+        groups.push(u128::from(rest % 10_000));
+        rest /= 10_000;
+    }
+    groups.put(buffer);
+}
+
+/// The same for longer numbers; by way of their digits, because such numbers are rare.
+pub(super) fn put_decimal256(buffer: &mut BytesMut, value: i256, scale: i8) {
+    let text = value.to_string();
+    let digits = text.trim_start_matches('-');
+    let mut groups = Groups::new(value.is_negative(), scale);
+    let number = |digits: &str| digits.parse::<u128>().unwrap_or_default();
+    let cut = groups.last_digits();
+    let place = digits.len().saturating_sub(cut.try_into().unwrap_or_default());
+    let (mut front, last) = digits.split_at(place);
+    groups.push(number(last) * 10_u128.pow(GROUP_DIGITS.unsigned_abs() - cut));
+    while !front.is_empty() {
+        let (rest, group) = front.split_at(front.len().saturating_sub(4));
+        groups.push(number(group));
+        front = rest;
+    }
+    groups.put(buffer);
+}
+
+/// The most groups that a number of 76 digits has, one more on each side of the point.
+const GROUPS_MAX: usize = 24;
+
+/// The groups of a number, least significant first.
+struct Groups {
+    is_negative: bool,
+    scale: u8,
+    groups: [u16; GROUPS_MAX],
+    n_groups: usize,
+}
+
+impl Groups {
+    fn new(is_negative: bool, scale: i8) -> Self {
+        // Columns of this connector have no negative scale.
+        let scale = u8::try_from(scale).unwrap_or_default();
+        Self { is_negative, scale, groups: [0; GROUPS_MAX], n_groups: 0 }
+    }
+
+    /// Returns how many digits the last group has: all, or those behind the last whole group after the point.
+    fn last_digits(&self) -> u32 {
+        match self.scale % 4 {
+            0 => 4,
+            digits => digits.into(),
+        }
+    }
+
+    fn push(&mut self, group: u128) {
+        if let Some(place) = self.groups.get_mut(self.n_groups) {
+            *place = u16::try_from(group).unwrap_or_default();
+            self.n_groups += 1;
+        }
+    }
+
+    fn put(&self, buffer: &mut BytesMut) {
+        let all = self.groups.get(..self.n_groups).unwrap_or_default();
+        // The number of groups behind the point; the last of all, when the scale is none, is in front of it.
+        let n_behind = i32::from(self.scale.div_ceil(4));
+        let n_zeros_last = all.iter().take_while(|group| **group == 0).count();
+        let significant = all.get(n_zeros_last..).unwrap_or_default();
+        let n_zeros_first = significant.iter().rev().take_while(|group| **group == 0).count();
+        let significant = significant.get(..significant.len() - n_zeros_first).unwrap_or_default();
+        let n_all = i32::try_from(n_zeros_last + significant.len()).unwrap_or_default();
+        let weight = if significant.is_empty() { 0 } else { n_all - n_behind - 1 };
+        let n_bytes = HEADER_BYTES + significant.len() * 2;
+        buffer.put_i32(i32::try_from(n_bytes).unwrap_or(i32::MAX));
+        buffer.put_u16(u16::try_from(significant.len()).unwrap_or_default());
+        buffer.put_i16(i16::try_from(weight).unwrap_or_default());
+        buffer.put_u16(if self.is_negative { NEGATIVE } else { 0 });
+        buffer.put_u16(self.scale.into());
+        for group in significant.iter().rev() {
+            buffer.put_u16(*group);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +246,30 @@ mod tests {
         assert!(matches!(decimal128(&wire(0, NAN, &[]), 2), Err(Unfit::Unrepresentable(_))));
         assert!(matches!(decimal128(&wire(0, INFINITE, &[]), 2), Err(Unfit::Unrepresentable(_))));
         assert!(matches!(decimal128(&[0, 1, 0], 2), Err(Unfit::Malformed(_))));
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut values =
+            vec![0, 1, -1, 9, 10_000, 9_999, 100_000_000, -12_345, i128::from(u64::MAX)];
+        values.extend([10_i128.pow(38) - 1, 1 - 10_i128.pow(38), 10_i128.pow(37), 10_i128.pow(20)]);
+        for value in values {
+            for scale in 0..=38 {
+                let mut buffer = BytesMut::new();
+                put_decimal128(&mut buffer, value, scale);
+                let length = i32::from_be_bytes(buffer[..4].try_into().unwrap());
+                assert_eq!(usize::try_from(length).unwrap(), buffer.len() - 4);
+                assert_eq!(decimal128(&buffer[4..], scale), Ok(value), "{value} {scale}");
+                let mut wide = BytesMut::new();
+                put_decimal256(&mut wide, i256::from_i128(value), scale);
+                assert_eq!(wide, buffer, "{value} {scale}");
+            }
+        }
+        let longest = i256::from_string(&"9".repeat(76)).unwrap();
+        for scale in [0, 1, 37, 76] {
+            let mut buffer = BytesMut::new();
+            put_decimal256(&mut buffer, longest, scale);
+            assert_eq!(decimal256(&buffer[4..], scale), Ok(longest), "{scale}");
+        }
     }
 }

@@ -18,10 +18,10 @@ use super::configuration::Unrepresentable;
 use super::numeric::{decimal128, decimal256};
 
 /// PostgreSQL counts days from 2000-01-01, Arrow from 1970-01-01.
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
-const DAY_MICROS: i64 = 86_400_000_000;
-const NANOS_PER_MICRO: i64 = 1_000;
+pub(super) const EPOCH_DAYS: i32 = 10_957;
+pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
+pub(super) const NANOS_PER_MICRO: i64 = 1_000;
 const DECIMAL128_DIGITS_MAX: i32 = 38;
 const DECIMAL256_DIGITS_MAX: i32 = 76;
 /// What the server adds to the modifier of a numeric.

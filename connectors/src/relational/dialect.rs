@@ -87,6 +87,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
         }
     }
 
+    /// A constant that becomes the value of `column`.
+    fn assigned(&self, value: &Literal, column: &RemoteColumn) -> Result<String> {
+        self.literal(value, column)
+    }
+
     /// A truth value.
     fn boolean(&self, value: bool) -> &'static str {
         if value { "TRUE" } else { "FALSE" }

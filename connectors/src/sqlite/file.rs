@@ -1,6 +1,6 @@
 //! The SQLite file of one catalog: how it is opened, and how its failures read.
 //!
-//! It is only ever opened for reading, one connection a request: opening costs less than sharing.
+//! It is opened anew for each request, as that costs less than sharing, and for reading unless rows are written.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +24,21 @@ pub(super) struct File {
 impl File {
     /// Opens the file for reading. A file that does not exist is not made.
     pub(super) fn open(&self) -> Result<Connection> {
+        self.open_as(OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// Opens the file for writing. A file that does not exist is not made.
+    pub(super) fn open_to_write(&self) -> Result<Connection> {
+        let connection = self.open_as(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // SQLite checks foreign keys only if asked.
+        let checked = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true);
+        checked.map_err(|error| self.failed("opening it", &error))?;
+        Ok(connection)
+    }
+
+    fn open_as(&self, flags: OpenFlags) -> Result<Connection> {
         let open = || -> rusqlite::Result<Connection> {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.path, flags)?;
             connection.busy_timeout(BUSY_WAIT)?;
             // A name that does not exist must be an error, not a string of that name.
@@ -39,10 +52,14 @@ impl File {
         open().map_err(|error| self.failed("opening it", &error))
     }
 
+    /// Returns what messages call the file.
+    pub(super) fn named(&self) -> String {
+        format!("source \"{}\" (SQLite file \"{}\")", self.catalog, self.path.display())
+    }
+
     /// Returns the error for something that failed while `doing`.
     pub(super) fn failed(&self, doing: &str, error: &rusqlite::Error) -> Error {
-        let (catalog, path) = (&self.catalog, self.path.display());
-        let message = format!("source \"{catalog}\" (SQLite file \"{path}\") failed while {doing}");
+        let message = format!("{} failed while {doing}", self.named());
         match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::NotADatabase | ErrorCode::PermissionDenied) => {
                 Error::source("SOURCE_UNAVAILABLE", message)

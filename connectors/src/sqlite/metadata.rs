@@ -60,6 +60,42 @@ pub(super) fn columns(
     })
 }
 
+/// Returns the columns of a query in SQLite's own words, which is not run. What is computed declares nothing, and is text.
+///
+/// # Errors
+/// `Source` with what SQLite says of the query; `User` when it may write, returns no columns, or two of one name.
+pub(super) fn columns_of_query(file: &File, query: &str) -> Result<Vec<RemoteColumn>> {
+    let connection = file.open()?;
+    let wrong = |message: String| Error::user("INVALID_QUERY", message);
+    let statement = connection.prepare(query).map_err(|error| {
+        Error::source("SOURCE_QUERY_FAILED", format!("{}: {error}", file.named()))
+    })?;
+    if !statement.readonly() || statement.parameter_count() > 0 {
+        return Err(wrong("the query for the source writes, or has parameters".to_owned()));
+    }
+    let mut columns: Vec<RemoteColumn> = Vec::with_capacity(statement.column_count());
+    for column in statement.columns() {
+        let name = column.name().to_owned();
+        if columns.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
+            let message = format!("the query for the source has two columns named \"{name}\"");
+            return Err(wrong(message).with_hint("Give one of them another name with AS."));
+        }
+        let declared = column.decl_type().unwrap_or_default().to_owned();
+        let promise = promised(&declared);
+        columns.push(RemoteColumn {
+            name,
+            detail: json!(Detail { enforced: false, collation: None, any: promise.is_none() }),
+            data_type: promise.unwrap_or(DataType::Utf8),
+            nullable: true,
+            remote_type: declared,
+        });
+    }
+    match columns.is_empty() {
+        true => Err(wrong("the query for the source returns no columns".to_owned())),
+        false => Ok(columns),
+    }
+}
+
 /// How a table keeps its rows.
 struct Shape {
     view: bool,

@@ -13,10 +13,13 @@ use meshwork_engine::{Error, Result};
 use super::Mismatch;
 use super::types::Detail;
 use crate::relational::negotiate::refused;
-use crate::relational::{Agreement, Dialect, Rules, Test, date_text};
+use crate::relational::{Agreement, Dialect, Rules, Test, date_text, timestamp_text};
 
 /// SQLite refuses longer patterns for GLOB at 50,000 bytes; each letter may take three.
 const PREFIX_BYTES_MAX: usize = 1000;
+
+/// Digits of a decimal that a double holds exactly; SQLite has nothing wider for fractions.
+const DECIMAL_DIGITS_MAX: usize = 15;
 
 /// How SQLite spells names and values.
 #[derive(Debug)]
@@ -26,6 +29,24 @@ impl Dialect for Sqlite {
     /// A name in double quotes that does not exist would be read as a string.
     fn identifier_quote(&self) -> char {
         '`'
+    }
+
+    /// Timestamps become the text that `write` binds; decimals only those that a double holds.
+    fn assigned(&self, value: &Literal, column: &RemoteColumn) -> Result<String> {
+        match value {
+            Literal::Timestamp { micros, .. } => Ok(format!("'{}'", timestamp_text(*micros)?)),
+            Literal::Decimal { unscaled, .. } if unscaled.len() > DECIMAL_DIGITS_MAX => {
+                Err(Error::not_supported("a decimal of so many digits in SQLite"))
+            }
+            Literal::Bool(_)
+            | Literal::Int(_)
+            | Literal::UInt(_)
+            | Literal::Float(_)
+            | Literal::Decimal { .. }
+            | Literal::Text(_)
+            | Literal::Bytes(_)
+            | Literal::Date(_) => self.literal(value, column),
+        }
     }
 
     fn boolean(&self, value: bool) -> &'static str {

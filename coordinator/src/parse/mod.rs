@@ -13,7 +13,7 @@ mod pass_through;
 mod versions;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DataFusionStatement};
-use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlStatement, Update};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
@@ -182,20 +182,43 @@ fn parse_foreign(tokens: Vec<TokenWithSpan>) -> Result<DataFusionStatement> {
     Ok(statement)
 }
 
-/// Only queries and inserts become plans; all else has its own statement or is not there.
+/// Only queries and changes of rows become plans; all else has its own statement or is not there.
 fn refuse_unsupported(statement: &DataFusionStatement) -> Result<()> {
     let DataFusionStatement::Statement(inner) = statement else {
         let text = statement.to_string();
         let head = text.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
         return Err(Error::not_supported(format!("the statement {head}")));
     };
-    // Of sqlparser's many statements these two are run; the others are named in the error.
+    // Of sqlparser's many statements these are run; the others are named in the error.
     match inner.as_ref() {
-        SqlStatement::Query(_) | SqlStatement::Insert(_) => ignored::refuse_ignored(inner),
+        SqlStatement::Query(_) | SqlStatement::Insert(_) | SqlStatement::Delete(_) => {
+            ignored::refuse_ignored(inner)
+        }
+        SqlStatement::Update(update) => {
+            refuse_repeated_targets(update)?;
+            ignored::refuse_ignored(inner)
+        }
         other => {
             let text = other.to_string();
             let head = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
             Err(Error::not_supported(format!("the statement {head}")))
+        }
+    }
+}
+
+/// The planner would take one of two values for a column, whichever.
+fn refuse_repeated_targets(update: &Update) -> Result<()> {
+    let mut targets: Vec<String> = update
+        .assignments
+        .iter()
+        .map(|assignment| assignment.target.to_string().to_lowercase())
+        .collect();
+    targets.sort();
+    match targets.windows(2).find(|pair| pair.first() == pair.last()) {
+        None => Ok(()),
+        Some(pair) => {
+            let message = format!("column {} is set twice", pair.first().map_or("", |name| name));
+            Err(Error::user("DUPLICATE_COLUMN", message))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each query gets a state of its own that knows only the tables that were resolved for it; nothing is shared
 //! between users but the functions and the object stores.
 
+mod inserts;
 mod multisets;
 mod subqueries;
 
@@ -100,7 +101,7 @@ impl Planner<'_> {
         let found = self.resolver.resolve(statement, versions, session, self.scope).await?;
         let tables = self.plan_views(found, depth).await?;
         let state = self.state(session, tables)?;
-        let plan = state.statement_to_plan(statement.clone()).await?;
+        let plan = inserts::with_nulls(state.statement_to_plan(statement.clone()).await?)?;
         let plan = subqueries::three_valued(multisets::counted(plan)?)?;
         Ok(Planned { plan, state })
     }

@@ -9,6 +9,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::config::SessionConfig;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use futures::future;
@@ -103,6 +104,9 @@ impl QueryContext<'_> {
         let Planned { plan, state } = self.plan(statement, versions).await?;
         let plan = with_parameters(plan, parameters)?;
         let kind = match &plan {
+            LogicalPlan::Dml(change) if statements::changes_rows(change) => {
+                return self.change_rows(plan, state).await.map(Answer::Changed);
+            }
             LogicalPlan::Dml(insert) => {
                 refuse_other_than_inserts(insert)?;
                 if self.session.batch.lock().await.is_some() {
@@ -116,6 +120,18 @@ impl QueryContext<'_> {
         Ok(Answer::Plan(Arc::new(Planned { plan, state }), kind))
     }
 
+    /// Carries out an `UPDATE` or `DELETE`; what a subquery of one value says is known before.
+    async fn change_rows(&self, plan: LogicalPlan, state: SessionState) -> Result<u64> {
+        if self.session.batch.lock().await.is_some() {
+            return Err(Error::not_supported("UPDATE and DELETE while an update batch is open"));
+        }
+        let planned = self.reduced(Planned { plan, state }).await?;
+        match &planned.plan {
+            LogicalPlan::Dml(change) => statements::change_rows(change, &planned.state).await,
+            _ => Err(Error::internal("a change of rows became another plan")),
+        }
+    }
+
     async fn explain(
         &self,
         mode: ExplainMode,
@@ -123,6 +139,11 @@ impl QueryContext<'_> {
         versions: &TableVersions,
     ) -> Result<RecordBatch> {
         let Planned { plan, state } = self.plan(statement, versions).await?;
+        if let LogicalPlan::Dml(change) = &plan
+            && statements::changes_rows(change)
+        {
+            return Err(Error::not_supported("EXPLAIN of UPDATE and DELETE"));
+        }
         if let (ExplainMode::Analyze, LogicalPlan::Dml(insert)) = (mode, &plan) {
             refuse_other_than_inserts(insert)?;
             if self.session.batch.lock().await.is_some() {

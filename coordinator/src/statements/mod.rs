@@ -2,6 +2,7 @@
 
 mod batches;
 mod catalogs;
+mod changes;
 mod session;
 mod show;
 mod statistics;
@@ -15,6 +16,7 @@ use crate::parse::{Statement, TableVersions, parts_of};
 use crate::query::QueryContext;
 
 pub(crate) use batches::insert_into_batch;
+pub(crate) use changes::{change_rows, changes_rows};
 pub(crate) use show::show;
 
 /// Carries out a statement that changes something; returns the number of rows it changed.

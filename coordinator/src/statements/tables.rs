@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::dml::InsertOp;
@@ -56,8 +57,22 @@ pub(super) async fn create_table(
         // Only the table that this statement made is filled, and dropped if that fails.
         if_not_exists: table.if_not_exists && query.is_none(),
     };
+    let others_made_it =
+        |error: &Error| table.if_not_exists && error.code == "TABLE_ALREADY_EXISTS";
+    let query = match query {
+        None => None,
+        Some(query) => match connector.table_to_be(&request, &context.scope).await? {
+            None => Some(query),
+            Some(target) => {
+                return match insert_query(context, &name, target, query).await {
+                    Err(error) if others_made_it(&error) => Ok(0),
+                    filled => filled,
+                };
+            }
+        },
+    };
     match connector.create_table(request).await {
-        Err(error) if table.if_not_exists && error.code == "TABLE_ALREADY_EXISTS" => return Ok(0),
+        Err(error) if others_made_it(&error) => return Ok(0),
         made => made?,
     }
     let Some(query) = query else { return Ok(0) };
@@ -90,6 +105,16 @@ async fn fill_table(context: &QueryContext<'_>, name: &TableName, query: Planned
     let Found::Table(target) = found else {
         return Err(Error::internal(format!("table \"{name}\" became a view")));
     };
+    insert_query(context, name, target, query).await
+}
+
+/// Inserts a query's rows into a table, column by column.
+async fn insert_query(
+    context: &QueryContext<'_>,
+    name: &TableName,
+    target: Arc<dyn TableProvider>,
+    query: Planned,
+) -> Result<u64> {
     let Planned { plan, state } = query;
     let rows = as_columns(plan, &target.schema())?;
     let reference = TableReference::full(&*name.catalog, &*name.schema, &*name.table);

@@ -183,7 +183,7 @@ pub(super) fn matching(
 }
 
 /// Names what in an expression sources do not share.
-fn obstacle(expr: &Expr) -> Reason {
+pub(super) fn obstacle(expr: &Expr) -> Reason {
     let (code, message) = match expr {
         Expr::Cast(cast) => {
             let message = format!(

@@ -12,6 +12,7 @@
 //! logical, physical                      expressions of the planner in that language
 //! dynamic                                filters that become known while a query runs
 //! reason                                 why the rest was not agreed
+//! write                                  rows into a table, as one step of the source
 //! ```
 //! What a scan is expected to return is estimated in `statistics`, for the planner alone: it does not travel.
 //! Nothing here knows how a source is asked; that is the connector's.
@@ -29,6 +30,7 @@ mod scan;
 mod statistics;
 mod table;
 mod value;
+mod write;
 
 pub use aggregate::{Aggregate, Function, Group, Measure};
 pub use dynamic::waiting_for_joins;
@@ -41,3 +43,4 @@ pub use scan::{OrderKey, RemoteColumn, RemoteScan};
 pub use statistics::of_join;
 pub use table::RemoteTable;
 pub use value::{Operation, Value};
+pub use write::{Assigned, Change, ChangeKind, Insertion, RowWriter};

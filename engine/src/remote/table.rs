@@ -1,18 +1,24 @@
 //! The table that all row sources show to the planner.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result as DataFusionResult};
+use datafusion::common::{DFSchema, Result as DataFusionResult, SchemaExt};
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 
-use super::{Predicate, Reason, ReasonCode, Refusal, RemoteScan, RemoteScanExec, statistics};
+use super::write::{self, RemoteSink};
+use super::{
+    Change, ChangeKind, Predicate, Reason, ReasonCode, Refusal, RemoteScan, RemoteScanExec,
+    statistics,
+};
 use crate::Error;
 use crate::connector::{Outcome, Pushdown, RowSource};
 use crate::scope::QueryScope;
@@ -26,13 +32,23 @@ pub struct RemoteTable {
     source: Arc<dyn RowSource>,
     scope: Arc<QueryScope>,
     schema: SchemaRef,
+    /// What stands for a column that an `INSERT` does not name.
+    omitted: BTreeMap<String, Expr>,
+    /// Whether rows make the table.
+    is_to_be: bool,
 }
 
 impl RemoteTable {
     /// Returns the table that `whole` describes (see [`RemoteScan::whole`]), read through `source`.
     pub fn new(whole: RemoteScan, source: Arc<dyn RowSource>, scope: Arc<QueryScope>) -> Self {
         let schema = whole.table_schema();
-        Self { whole, source, scope, schema }
+        let omitted = write::omitted_values(&whole.columns);
+        Self { whole, source, scope, schema, omitted, is_to_be: false }
+    }
+
+    /// Returns a table that is not there yet: the rows that are inserted make it, in one step.
+    pub fn to_be(whole: RemoteScan, source: Arc<dyn RowSource>, scope: Arc<QueryScope>) -> Self {
+        Self { is_to_be: true, ..Self::new(whole, source, scope) }
     }
 
     /// Returns the scan of all columns and rows.
@@ -75,6 +91,52 @@ impl RemoteTable {
             agreed.filters.push(predicate);
         }
         answer
+    }
+
+    /// Returns the change of the rows that pass all filters: of the columns in `values`, or their deletion if there are none.
+    /// A change is made by the source alone or not at all, so whatever it does not do exactly refuses the whole.
+    ///
+    /// # Errors
+    /// The first piece of work that the source does not do, and why.
+    pub fn change(
+        &self,
+        filters: &[Expr],
+        values: Option<&[(String, Expr)]>,
+    ) -> Result<Change, Refusal> {
+        let mut table = self.whole.clone();
+        for filter in filters {
+            let reason = match self.offer_one(&mut table, filter) {
+                Outcome::Exact => continue,
+                Outcome::Inexact => {
+                    let message = "the source would find more rows than the condition does";
+                    Reason::new(ReasonCode::Superset, message)
+                }
+                Outcome::Refused(reason) => reason,
+            };
+            return Err(Refusal { work: filter.to_string(), reason });
+        }
+        let kind = match values {
+            None => ChangeKind::Delete,
+            Some(values) => ChangeKind::Update(write::assignments(values, &table.columns)?),
+        };
+        Ok(Change { table, kind })
+    }
+
+    /// Carries a change out; returns how many rows the source found.
+    ///
+    /// # Errors
+    /// `User` when the table is only read, or does not take the values; `Source` when it cannot be asked.
+    pub async fn carry_out(&self, change: &Change) -> crate::Result<u64> {
+        let writer = self.source.writer(&self.whole)?;
+        writer.change(change, self.scope.settings()).await
+    }
+
+    /// Asks nothing of the source.
+    ///
+    /// # Errors
+    /// `User` when the table is only read.
+    pub fn refuse_if_read_only(&self) -> crate::Result<()> {
+        self.source.writer(&self.whole).map(|_writer| ())
     }
 
     /// Returns the scan with the filters that the source takes together, and the filters left to check.
@@ -184,13 +246,24 @@ impl TableProvider for RemoteTable {
         checked(leaf, left, n_columns, state)
     }
 
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.omitted.get(column)
+    }
+
     async fn insert_into(
         &self,
         _state: &dyn Session,
-        _input: Arc<dyn ExecutionPlan>,
-        _operation: InsertOp,
+        input: Arc<dyn ExecutionPlan>,
+        operation: InsertOp,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let name = self.whole.display_name();
-        Err(Error::not_supported(format!("INSERT INTO {name}, which is only read")).into())
+        let InsertOp::Append = operation else {
+            let what = format!("{operation} {}", self.whole.display_name());
+            return Err(Error::not_supported(what).into());
+        };
+        let writer = self.source.writer(&self.whole)?;
+        self.schema.logically_equivalent_names_and_types(&input.schema())?;
+        let (table, settings) = (self.whole.clone(), self.scope.settings().clone());
+        let sink = RemoteSink::new(table, self.is_to_be, &input.schema(), writer, settings)?;
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }

@@ -99,7 +99,8 @@ async fn refused(trial: &mut Trial, sql: &str) -> Result<()> {
     let error = trial.doors.error(sql).await?;
     let named = error.message.contains(trial.source.kind()) || error.message.contains(CATALOG);
     let statement = sql.split(' ').next().is_some_and(|word| error.message.contains(word));
-    let clear = (error.kind, error.code.as_str()) == (ErrorKind::User, "NOT_SUPPORTED");
+    let is_known = ["NOT_SUPPORTED", "CATALOG_READ_ONLY"].contains(&error.code.as_str());
+    let clear = error.kind == ErrorKind::User && is_known;
     ensure!(clear && (named || statement), "{sql}\n{error:?}");
     Ok(())
 }
