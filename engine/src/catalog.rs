@@ -12,6 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::connections::{Budgets, Connections, Lender, Shares};
 use crate::connector::Connector;
 use crate::{Error, Result};
 
@@ -88,7 +89,7 @@ impl CatalogDefinition {
             };
             values.insert(key.clone(), resolved);
         }
-        Ok(Properties { catalog: self.name.clone(), values })
+        Ok(Properties { catalog: self.name.clone(), values, lender: Arc::<Budgets>::default() })
     }
 }
 
@@ -134,9 +135,15 @@ impl fmt::Debug for Secret {
 pub struct Properties {
     catalog: String,
     values: BTreeMap<String, String>,
+    lender: Arc<dyn Lender>,
 }
 
 impl Properties {
+    /// Returns the catalog's connections to its source, under this budget.
+    pub fn connections(&self, shares: Shares) -> Connections {
+        Connections::new(Arc::clone(&self.lender), &self.catalog, shares)
+    }
+
     /// The catalog's name.
     pub fn catalog(&self) -> &str {
         &self.catalog
@@ -220,6 +227,7 @@ struct Entry {
 pub struct CatalogRegistry {
     make: MakeConnector,
     runtime: Arc<RuntimeEnv>,
+    lender: RwLock<Arc<dyn Lender>>,
     state: RwLock<State>,
 }
 
@@ -238,7 +246,18 @@ impl fmt::Debug for CatalogRegistry {
 impl CatalogRegistry {
     /// Returns an empty registry, generation 0. Object stores of catalogs are registered in `runtime`.
     pub fn new(make: MakeConnector, runtime: Arc<RuntimeEnv>) -> Self {
-        Self { make, runtime, state: RwLock::default() }
+        let lender = RwLock::new(Arc::<Budgets>::default() as Arc<dyn Lender>);
+        Self { make, runtime, lender, state: RwLock::default() }
+    }
+
+    /// Returns who gives out the connections to the sources.
+    pub fn lender(&self) -> Arc<dyn Lender> {
+        Arc::clone(&self.lender.read())
+    }
+
+    /// Lets connectors that are made from now on ask another lender: on a worker, the cluster's.
+    pub fn borrow_from(&self, lender: Arc<dyn Lender>) {
+        *self.lender.write() = lender;
     }
 
     /// The runtime in which the object stores of all catalogs are registered.
@@ -272,7 +291,8 @@ impl CatalogRegistry {
     /// # Errors
     /// `User` when kind or properties are wrong.
     pub fn try_make(&self, definition: &CatalogDefinition) -> Result<Arc<dyn Connector>> {
-        (self.make)(&definition.kind, definition.resolve()?)
+        let properties = Properties { lender: self.lender(), ..definition.resolve()? };
+        (self.make)(&definition.kind, properties)
     }
 
     /// Adds or replaces one catalog. A wrong definition is kept with its error.

@@ -18,8 +18,10 @@ use datafusion::execution::SendableRecordBatchStream;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::watch;
 use url::Url;
 
+use crate::connections::Wanted;
 use crate::remote::{Aggregate, Join, OrderKey, Predicate, Reason, RemoteScan, RowWriter};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
@@ -296,6 +298,12 @@ pub trait RowSource: fmt::Debug + Send + Sync + 'static {
         split: &Split,
         settings: &QuerySettings,
     ) -> Result<SendableRecordBatchStream>;
+
+    /// Tells who waits for connections to the source; `None` if scans hold none of a bounded number. See
+    /// [`crate::connections`].
+    fn wanted(&self) -> Option<watch::Receiver<Wanted>> {
+        None
+    }
 
     /// The request that a split becomes, for EXPLAIN: SQL, or a URL without secrets.
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String;

@@ -7,6 +7,7 @@
 
 pub mod catalog;
 pub mod codec;
+pub mod connections;
 pub mod connector;
 pub mod environment;
 pub mod error;

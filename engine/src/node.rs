@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 use url::Url;
 
 use crate::catalog::{CatalogDefinition, Secret};
+use crate::connections::{LeaseRequest, Wanted};
 
 /// What coordinator and workers must have in common: plans of one version are not read by another.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -23,6 +24,29 @@ pub const ANNOUNCE_PATH: &str = "/v1/node/announce";
 
 /// Where workers ask for the catalogs (`GET`, answers [`CatalogList`]).
 pub const CATALOGS_PATH: &str = "/v1/node/catalogs";
+
+/// Where workers ask for the right to a connection (`POST`, [`WorkerLease`]). The answer begins when there is one, and
+/// the right lasts as long as the answer: bytes, of which the last says who waits ([`wanted_byte`]).
+pub const LEASE_PATH: &str = "/v1/node/lease";
+
+/// Returns the byte that says for which connections somebody waits.
+pub fn wanted_byte(wanted: Wanted) -> u8 {
+    b'0' + u8::from(wanted.plan) + 2 * u8::from(wanted.read)
+}
+
+/// Returns what a byte of [`wanted_byte`] says.
+pub fn wanted_of(byte: u8) -> Wanted {
+    Wanted { plan: byte & 1 > 0, read: byte & 2 > 0 }
+}
+
+/// A worker's request for the right to a connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkerLease {
+    /// The worker, as it announces itself.
+    pub worker: Url,
+    /// What it asks for.
+    pub request: LeaseRequest,
+}
 
 /// What a worker says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

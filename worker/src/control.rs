@@ -1,4 +1,4 @@
-//! What a worker asks its coordinator: to be known, every second, and the catalogs when they changed.
+//! What a worker asks its coordinator: to be known, every second, the catalogs when they changed, and connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use meshwork_engine::catalog::{CatalogRegistry, Secret};
 use meshwork_engine::codec::channel::secret_header;
 use meshwork_engine::node::{
-    ANNOUNCE_PATH, Announced, Announcement, CATALOGS_PATH, CatalogList, Refusal, SECRET_HEADER,
+    ANNOUNCE_PATH, Announced, Announcement, CATALOGS_PATH, CatalogList, LEASE_PATH, Refusal,
+    SECRET_HEADER, WorkerLease,
 };
 use meshwork_engine::{Error, Result};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use url::Url;
@@ -23,6 +24,8 @@ pub(crate) struct Control {
     coordinator: Url,
     secret: Option<Secret>,
     client: Client,
+    /// For answers that last.
+    lasting: Client,
     catalogs: Arc<CatalogRegistry>,
     /// Held while the list is fetched, so that many tasks that need it fetch it once.
     fetching: Mutex<()>,
@@ -34,13 +37,11 @@ impl Control {
         secret: Option<Secret>,
         catalogs: Arc<CatalogRegistry>,
     ) -> Result<Self> {
-        let client = Client::builder()
-            .timeout(ANSWER_TIMEOUT)
-            .connect_timeout(ANSWER_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|e| Error::internal("HTTP client").caused_by(&e))?;
-        Ok(Self { coordinator, secret, client, catalogs, fetching: Mutex::default() })
+        let client = || Client::builder().connect_timeout(ANSWER_TIMEOUT).no_proxy();
+        let unusable = |e| Error::internal("HTTP client").caused_by(&e);
+        let lasting = client().build().map_err(unusable)?;
+        let client = client().timeout(ANSWER_TIMEOUT).build().map_err(unusable)?;
+        Ok(Self { coordinator, secret, client, lasting, catalogs, fetching: Mutex::default() })
     }
 
     pub(crate) fn coordinator(&self) -> &Url {
@@ -87,7 +88,16 @@ impl Control {
         })
     }
 
+    /// Waits for the right to a connection, which lasts as long as the answer. The caller sets a deadline.
+    pub(crate) async fn lease(&self, lease: &WorkerLease) -> Result<Response> {
+        self.answer(self.lasting.post(self.address(LEASE_PATH)?).json(lease)).await
+    }
+
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
+        self.answer(request).await?.json().await.map_err(|e| self.silent(&e))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Response> {
         let request = match &self.secret {
             None => request,
             Some(secret) => request.header(SECRET_HEADER, secret_header(secret)?),
@@ -95,7 +105,7 @@ impl Control {
         let answer = request.send().await.map_err(|e| self.silent(&e))?;
         let status = answer.status();
         if status.is_success() {
-            return answer.json().await.map_err(|e| self.silent(&e));
+            return Ok(answer);
         }
         let why = answer.json::<Refusal>().await.map(|refusal| refusal.message);
         let why = why.unwrap_or_else(|_no_reason| status.to_string());

@@ -11,6 +11,7 @@
 //!   tasks      which tasks are here
 //!   keeper     keeps waiting tasks, drops ended ones
 //!   control    announcements to the coordinator, catalogs from it
+//!   lender     connections to sources, counted by the coordinator
 //! ```
 //!
 //! This crate must never import the coordinator or a concrete connector.
@@ -18,6 +19,7 @@
 mod control;
 mod gate;
 mod keeper;
+mod lender;
 mod local;
 mod node;
 mod session;

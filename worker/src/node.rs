@@ -22,6 +22,7 @@ use url::Url;
 use crate::control::Control;
 use crate::gate::GateLayer;
 use crate::keeper;
+use crate::lender::ClusterLender;
 use crate::session::{Prepare, TaskSessions};
 use crate::tasks::Tasks;
 
@@ -99,6 +100,8 @@ impl WorkerNode {
             config.secret.clone(),
             Arc::clone(&config.catalogs),
         )?);
+        let lender = ClusterLender::new(url.clone(), Arc::clone(&control));
+        config.catalogs.borrow_from(Arc::new(lender));
         let sessions = TaskSessions {
             catalogs: Arc::clone(&config.catalogs),
             channels: Arc::new(Channels::new(config.secret.clone())),

@@ -1,29 +1,37 @@
 //! Connections to one MySQL or MariaDB server: a bounded number, each pinned, none left running.
 //!
 //! ```text
-//! Client ── session() ──► Session ── finish() ──► kept for the next
+//! Client ── session() ──► Session ── finish() ──► kept for the next, a moment
 //!                            └────── dropped ───► KILL QUERY over a second connection, then closed
 //! ```
+//! Each is opened under a lease (`engine::connections`), which ends when it is closed.
 //! A session that is dropped in the middle is never drained: a large result would be read to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use meshwork_engine::connections::{Connections, Lease, Purpose, Wanted};
 use meshwork_engine::environment::{self, Task, within};
 use meshwork_engine::{Error, Result};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as DriverFailure};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::options::{Options, Tls};
 
 /// How long a server may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a request waits for one of the catalog's connections.
-const BUDGET_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection is kept for its next use, if nobody else wants it.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// How often those who are wanted are looked for, at most.
+const WATCH_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long to wait before a server that was full is asked again: at first, and at last.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+const FULL_PAUSE_MAX: Duration = Duration::from_millis(640);
 
 /// How long a statement that nobody waits for may take to be killed.
 const KILL_DEADLINE: Duration = Duration::from_secs(2);
@@ -34,6 +42,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the server may take to answer a question about its tables.
 const METADATA_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Too many connections: of all, or of this user.
+const FULL: [u16; 3] = [1040, 1203, 1226];
+
 /// What every session is but while it writes.
 const READ_ONLY: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
@@ -41,37 +52,47 @@ const READ_ONLY: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ
 #[derive(Debug)]
 pub(super) struct Client {
     pub options: Options,
-    budget: Arc<Semaphore>,
+    pub connections: Connections,
     /// Connections that wait for their next use; never more than the budget.
-    idle: Mutex<Vec<Conn>>,
-    /// Connections that are being closed; each holds a permit, so never more than the budget.
+    idle: Mutex<Idle>,
+    /// Connections that are being closed or wait for it; each holds a lease, so never more than the budget.
     closing: Mutex<Vec<Task<()>>>,
+}
+
+/// Connections that nobody uses, since when, and who closes them in time.
+#[derive(Debug, Default)]
+struct Idle {
+    connections: Vec<(Open, Instant)>,
+    watch: Option<Task<()>>,
+}
+
+/// One open connection, the lease that it is open under, and what that is for.
+#[derive(Debug)]
+struct Open {
+    connection: Conn,
+    lease: Lease,
+    purpose: Purpose,
 }
 
 impl Client {
     /// Returns the client of a catalog, without a connection.
-    pub(super) fn new(options: Options) -> Arc<Self> {
-        let budget = Arc::new(Semaphore::new(options.connections_max));
-        Arc::new(Self { options, budget, idle: Mutex::default(), closing: Mutex::default() })
+    pub(super) fn new(options: Options, connections: Connections) -> Arc<Self> {
+        let (idle, closing) = Default::default();
+        Arc::new(Self { options, connections, idle, closing })
     }
 
     /// Returns a pinned session, when the catalog's budget has room.
-    pub(super) async fn session(self: &Arc<Self>) -> Result<Session> {
-        let wait = Arc::clone(&self.budget).acquire_owned();
-        let permit = within(BUDGET_DEADLINE, "waiting for a connection", wait)
-            .await
-            .map_err(|_late| self.budget_exhausted())?
-            .map_err(|_closed| Error::internal("the connection budget was closed"))?;
-        let connection = match self.reuse().await {
-            Some(connection) => connection,
-            None => self.connect().await?,
+    pub(super) async fn session(self: &Arc<Self>, purpose: Purpose) -> Result<Session> {
+        let open = match self.reuse(purpose).await {
+            Some(open) => open,
+            None => {
+                let deadline = self.options.answer_deadline();
+                let lease = self.connections.lease(purpose, deadline).await?;
+                Open { connection: self.connect().await?, lease, purpose }
+            }
         };
-        Ok(Session {
-            client: Arc::clone(self),
-            connection: Some(connection),
-            permit: Some(permit),
-            runtime: environment::io_runtime(),
-        })
+        let runtime = environment::io_runtime();
+        Ok(Session { client: Arc::clone(self), open: Some(open), runtime })
     }
 
     /// Answers a question about the server's tables.
@@ -84,7 +105,7 @@ impl Client {
     where
         T: mysql_async::prelude::FromRow + Send + 'static,
     {
-        let mut session = self.session().await?;
+        let mut session = self.session(Purpose::Look).await?;
         let answer = async {
             let connection = session.connection()?;
             let mut result = connection
@@ -103,28 +124,73 @@ impl Client {
     }
 
     /// Returns a connection that was kept and still answers.
-    async fn reuse(&self) -> Option<Conn> {
+    async fn reuse(&self, purpose: Purpose) -> Option<Open> {
         loop {
-            let mut connection = self.idle.lock().pop()?;
-            if let Ok(Ok(())) = within(CLOSE_DEADLINE, "a ping", connection.ping()).await {
-                return Some(connection);
+            let mut open = {
+                let idle = &mut self.idle.lock().connections;
+                let place = idle.iter().rposition(|(open, _since)| open.purpose == purpose)?;
+                idle.remove(place).0
+            };
+            if let Ok(Ok(())) = within(CLOSE_DEADLINE, "a ping", open.connection.ping()).await {
+                return Some(open);
             }
-            close(connection).await;
+            close(open.connection).await;
         }
+    }
+
+    /// Keeps a connection for its next use, until somebody waits for one or the time is up.
+    fn keep(self: &Arc<Self>, open: Open) {
+        let mut idle = self.idle.lock();
+        idle.connections.push((open, environment::instant()));
+        if idle.watch.is_none() {
+            let watch = Arc::clone(self).watch_idle();
+            let io = environment::io_runtime();
+            idle.watch = Some(environment::spawn_on(&io, "mysql idle", watch));
+        }
+    }
+
+    /// Closes connections that wait for their next use, until there are none.
+    async fn watch_idle(self: Arc<Self>) {
+        let mut wanted = self.connections.wanted();
+        loop {
+            let somebody = wanted.wait_for(|wanted| wanted.plan || wanted.read);
+            // Too late is in time: it is the rest of what closes connections.
+            let wanted = match within(KEPT, "keeping", somebody).await {
+                Ok(Ok(wanted)) => *wanted,
+                Ok(Err(_)) | Err(_) => Wanted::default(),
+            };
+            for open in self.no_longer_kept(wanted) {
+                close(open.connection).await;
+            }
+            {
+                let mut idle = self.idle.lock();
+                if idle.connections.is_empty() {
+                    // Who keeps the next connection begins anew.
+                    idle.watch = None;
+                    return;
+                }
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+        }
+    }
+
+    fn no_longer_kept(&self, wanted: Wanted) -> Vec<Open> {
+        let mut idle = self.idle.lock();
+        let ends = |(open, since): &mut (Open, Instant)| {
+            let wanted = match open.purpose {
+                Purpose::Look | Purpose::Plan => wanted.plan || wanted.read,
+                Purpose::Read => wanted.read,
+                Purpose::Write => true,
+            };
+            wanted || since.elapsed() >= KEPT
+        };
+        idle.connections.extract_if(.., ends).map(|(open, _since)| open).collect()
     }
 
     /// Returns a new connection with its session pinned.
     async fn connect(&self) -> Result<Conn> {
         let connect = async {
-            let encrypted = self.options.tls != Tls::Disable;
-            let mut connection = match Conn::new(self.options.driver(encrypted)).await {
-                Err(DriverFailure::Driver(DriverError::NoClientSslFlagFromServer))
-                    if self.options.tls == Tls::Prefer =>
-                {
-                    Conn::new(self.options.driver(false)).await?
-                }
-                outcome => outcome?,
-            };
+            let mut connection = self.let_in().await?;
             connection.query_drop(self.options.pin_session()).await?;
             connection.query_drop(READ_ONLY).await?;
             Ok(connection)
@@ -132,6 +198,28 @@ impl Client {
         match within(CONNECT_DEADLINE, "connecting", connect).await {
             Ok(outcome) => outcome.map_err(|error| self.failed("connecting", error)),
             Err(late) => Err(self.unavailable().caused_by(&late)),
+        }
+    }
+
+    /// Opens a connection. A server that is full, for a moment, is asked again: a connection that has just been closed
+    /// may still be ending. The caller sets a deadline.
+    async fn let_in(&self) -> Result<Conn, DriverFailure> {
+        let (mut encrypted, mut pause) = (self.options.tls != Tls::Disable, FULL_PAUSE);
+        loop {
+            match Conn::new(self.options.driver(encrypted)).await {
+                Err(DriverFailure::Driver(DriverError::NoClientSslFlagFromServer))
+                    if encrypted && self.options.tls == Tls::Prefer =>
+                {
+                    encrypted = false;
+                }
+                Err(DriverFailure::Server(full))
+                    if FULL.contains(&full.code) && pause <= FULL_PAUSE_MAX =>
+                {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
         }
     }
 
@@ -156,9 +244,11 @@ impl Client {
     async fn kill(&self, connection: Conn) {
         let id = connection.id();
         let kill = async {
+            let lease = self.connections.lease(Purpose::Look, KILL_DEADLINE).await?;
             let mut second = self.connect().await?;
             let killed = second.query_drop(format!("KILL QUERY {id}")).await;
             close(second).await;
+            drop(lease);
             killed.map_err(|error| self.failed("killing a statement", error))
         };
         match within(KILL_DEADLINE, "killing a statement", kill).await {
@@ -191,8 +281,9 @@ impl Client {
             1044 | 1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 4151 => {
                 self.not_let_in().with_hint("Check the catalog's properties user and password.")
             }
-            // Too many connections, of all or of this user.
-            1040 | 1203 | 1226 => Error::resources("SOURCE_CONNECTIONS_EXHAUSTED", message),
+            code if FULL.contains(&code) => {
+                Error::resources("SOURCE_CONNECTIONS_EXHAUSTED", message)
+            }
             // The server is shutting down, or refuses this host.
             1053 | 1129 | 1130 => self.unavailable(),
             // The statement ran longer than the session allows.
@@ -266,24 +357,6 @@ impl Client {
     fn defect(&self, doing: &str) -> Error {
         Error::internal(format!("the driver refused a request to {} while {doing}", self.named()))
     }
-
-    fn budget_exhausted(&self) -> Error {
-        let Options { catalog, connections_max, .. } = &self.options;
-        let mut error = Error::resources(
-            "CONNECTIONS_EXHAUSTED",
-            format!(
-                "all {connections_max} connections of catalog \"{catalog}\" were busy for {} s",
-                BUDGET_DEADLINE.as_secs()
-            ),
-        )
-        .with_hint(
-            "One query needs a connection for each of its scans of the catalog: raise the catalog's \
-             property connections_max, or run fewer queries at once.",
-        );
-        // A query with more scans than connections waits for itself, so a second run would only wait again.
-        error.retryable = false;
-        error
-    }
 }
 
 async fn close(connection: Conn) {
@@ -295,32 +368,33 @@ async fn close(connection: Conn) {
 #[derive(Debug)]
 pub(super) struct Session {
     client: Arc<Client>,
-    connection: Option<Conn>,
-    permit: Option<OwnedSemaphorePermit>,
+    open: Option<Open>,
     runtime: Handle,
 }
 
 impl Session {
     /// Returns the connection itself.
     pub(super) fn connection(&mut self) -> Result<&mut Conn> {
-        self.connection.as_mut().ok_or_else(|| Error::internal("a session was used after its end"))
+        let open = self.open.as_mut();
+        open.map(|open| &mut open.connection)
+            .ok_or_else(|| Error::internal("a session was used after its end"))
     }
 
     /// Keeps the connection for the next use: nothing runs on it any more.
     pub(super) fn finish(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.client.idle.lock().push(connection);
+        if let Some(open) = self.open.take() {
+            self.client.keep(open);
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
-        let (client, permit) = (Arc::clone(&self.client), self.permit.take());
+        let Some(open) = self.open.take() else { return };
+        let client = Arc::clone(&self.client);
         let end = environment::spawn_on(&self.runtime, "mysql kill", async move {
-            client.kill(connection).await;
-            drop(permit);
+            client.kill(open.connection).await;
+            drop(open.lease);
         });
         self.client.keep_closing(end);
     }
@@ -340,7 +414,8 @@ mod tests {
         let properties: BTreeMap<String, String> =
             [("host", "db"), ("user", "u")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let definition = CatalogDefinition { name: "my".into(), kind: "mysql".into(), properties };
-        Client::new(Options::new(definition.resolve().unwrap()).unwrap())
+        let (options, connections) = Options::new(definition.resolve().unwrap()).unwrap();
+        Client::new(options, connections)
     }
 
     #[test]

@@ -34,6 +34,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::catalog::Properties;
+use meshwork_engine::connections::Wanted;
 use meshwork_engine::connector::{
     Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
 };
@@ -42,6 +43,7 @@ use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::statistics::TableStatistics;
 use meshwork_engine::{Error, Result};
+use tokio::sync::watch;
 
 use self::client::Client;
 use self::options::{Options, ReadConsistency};
@@ -53,7 +55,8 @@ use crate::relational::{Dialect, negotiate, qualified, read_only};
 /// # Errors
 /// `User` when a property is wrong.
 pub(crate) fn make(properties: Properties) -> Result<Arc<dyn Connector>> {
-    let client = Client::new(Options::new(properties)?);
+    let (options, connections) = Options::new(properties)?;
+    let client = Client::new(options, connections);
     Ok(Arc::new(MySql { source: Arc::new(MySqlSource { client }) }))
 }
 
@@ -198,7 +201,7 @@ struct MySqlSource {
 impl MySqlSource {
     /// Returns ranges of the key, or the whole where there is no key or nothing to gain.
     async fn cut(&self, scan: &RemoteScan, splits_max: usize) -> Result<Vec<Split>> {
-        let splits_max = splits_max.min(self.client.options.connections_max);
+        let splits_max = splits_max.min(self.client.connections.n_readers_max());
         let relaxed = self.client.options.read_consistency == ReadConsistency::Relaxed;
         let Some(key) = splits::key(scan) else { return Ok(vec![Split::whole()]) };
         if !relaxed || scan.limit.is_some() || splits_max < 2 {
@@ -271,6 +274,10 @@ impl RowSource for MySqlSource {
         settings: &QuerySettings,
     ) -> Result<SendableRecordBatchStream> {
         read::open(&self.client, scan, split, settings.batch_size)
+    }
+
+    fn wanted(&self) -> Option<watch::Receiver<Wanted>> {
+        Some(self.client.connections.wanted())
     }
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use meshwork_engine::Result;
 use meshwork_engine::catalog::{Properties, Secret};
+use meshwork_engine::connections::{Connections, Shares};
 use mysql_async::{Opts, OptsBuilder, SslOpts};
 
 /// The port of MySQL and MariaDB.
 const PORT: u16 = 3306;
 
-/// Connections that one node opens to one catalog at a time, unless configured.
-const CONNECTIONS_MAX: usize = 8;
+/// Connections that all nodes together open to one catalog at a time, unless configured.
+const CONNECTIONS_MAX: usize = 16;
 
 /// How long one statement may run, streaming included, unless configured.
 const STATEMENT_SECONDS_MAX: u64 = 3600;
@@ -72,7 +73,6 @@ pub(super) struct Options {
     pub tls: Tls,
     /// Certificates to trust beside the public ones.
     pub tls_ca: Option<PathBuf>,
-    pub connections_max: usize,
     pub statement_max: Duration,
     pub zero_dates: ZeroDates,
     pub read_consistency: ReadConsistency,
@@ -82,7 +82,7 @@ pub(super) struct Options {
 
 impl Options {
     /// Reads the properties of a catalog.
-    pub(super) fn new(mut properties: Properties) -> Result<Self> {
+    pub(super) fn new(mut properties: Properties) -> Result<(Self, Connections)> {
         let tls = match properties.optional("tls").as_deref() {
             Some("disable") => Tls::Disable,
             None | Some("prefer") => Tls::Prefer,
@@ -118,19 +118,24 @@ impl Options {
             password: properties.secret("password"),
             tls,
             tls_ca: properties.optional("tls_ca").map(PathBuf::from),
-            connections_max: properties.parsed("connections_max", CONNECTIONS_MAX)?,
             statement_max: Duration::from_secs(seconds),
             zero_dates,
             read_consistency,
             writable: properties.parsed("writable", false)?,
         };
-        if options.connections_max == 0 || seconds == 0 {
-            return Err(
-                properties.wrong("connections_max and statement_seconds_max must be at least 1")
-            );
+        if seconds == 0 {
+            return Err(properties.wrong("property \"statement_seconds_max\" must be at least 1"));
         }
+        let connections_max = properties.parsed("connections_max", CONNECTIONS_MAX)?;
+        let shares = shares(connections_max, options.writable).ok_or_else(|| {
+            properties.wrong(
+                "property \"connections_max\" must be at least 2: one asks about tables and ends statements, one \
+                 reads; and 3 where the catalog is writable",
+            )
+        })?;
+        let connections = properties.connections(shares);
         properties.finish()?;
-        Ok(options)
+        Ok((options, connections))
     }
 
     /// Returns where the server is, for messages.
@@ -184,6 +189,14 @@ impl Options {
     }
 }
 
+/// Most of the connections read. Questions are short.
+fn shares(connections_max: usize, writable: bool) -> Option<Shares> {
+    let quarter = (connections_max / 4).max(1);
+    let write = if writable { quarter } else { 0 };
+    let read = connections_max.checked_sub(quarter + write).filter(|read| *read > 0)?;
+    Some(Shares { plan: quarter, write, read })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -197,7 +210,7 @@ mod tests {
         let properties: BTreeMap<String, String> =
             base.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let definition = CatalogDefinition { name: "my".into(), kind: "mysql".into(), properties };
-        Options::new(definition.resolve()?)
+        Options::new(definition.resolve()?).map(|(options, _connections)| options)
     }
 
     #[test]
@@ -214,7 +227,7 @@ mod tests {
             ("zero_dates", "1970"),
             ("read_consistency", "none"),
             ("port", "x"),
-            ("connections_max", "0"),
+            ("connections_max", "1"),
             ("colour", "red"),
         ];
         for (key, value) in wrong {

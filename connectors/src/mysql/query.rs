@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meshwork_engine::connections::Purpose;
 use meshwork_engine::environment::within;
 use meshwork_engine::remote::RemoteColumn;
 use meshwork_engine::{Error, Result};
@@ -28,7 +29,7 @@ pub(super) async fn columns(client: &Arc<Client>, statement: &str) -> Result<Vec
         return Err(Error::not_supported(what).with_hint("Write the string as X'...'."));
     }
     let doing = "describing a query";
-    let mut session = client.session().await?;
+    let mut session = client.session(Purpose::Look).await?;
     let prepare = session.connection()?.prep(statement.trim().trim_end_matches(';'));
     let prepared = within(client.options.answer_deadline(), doing, prepare).await?;
     let prepared = match prepared {

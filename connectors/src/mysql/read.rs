@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
+use meshwork_engine::connections::Purpose;
 use meshwork_engine::connector::Split;
 use meshwork_engine::environment::{self, within};
 use meshwork_engine::remote::{RemoteColumn, RemoteScan};
@@ -70,7 +71,7 @@ struct Reader {
 impl Reader {
     async fn read(self) -> Result<()> {
         // Dropped early, the session kills what runs on it.
-        let mut session = self.client.session().await?;
+        let mut session = self.client.session(Purpose::Read).await?;
         let connection = session.connection()?;
         let deadline = self.client.options.answer_deadline();
         let failed = |error| self.failed(error);

@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
+use meshwork_engine::connections::Purpose;
 use meshwork_engine::environment::{self, within};
 use meshwork_engine::remote::{Change, Insertion, RowWriter};
 use meshwork_engine::settings::QuerySettings;
@@ -130,7 +131,7 @@ pub(super) struct Work {
 impl Work {
     /// Returns a session whose statements are strict and may write.
     pub(super) async fn begin(client: &Arc<Client>, table: String) -> Result<Self> {
-        let session = client.session().await?;
+        let session = client.session(Purpose::Write).await?;
         let mut work = Self { client: Arc::clone(client), session, table };
         for statement in [STRICT, LOCK_WAIT, "SET SESSION TRANSACTION READ WRITE"] {
             work.run(statement).await?;

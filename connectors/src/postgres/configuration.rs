@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use meshwork_engine::Result;
 use meshwork_engine::catalog::{Properties, Secret};
+use meshwork_engine::connections::{Connections, Shares};
 
 const PORT: u16 = 5432;
-/// Connections of one node to one catalog, less than a tenth of what a default server takes.
-const CONNECTIONS_MAX: usize = 8;
+/// Connections of all nodes to one catalog, less than a fifth of what a default server takes.
+const CONNECTIONS_MAX: usize = 16;
 const CONNECT_DEADLINE_SECONDS: u64 = 10;
 /// Long enough for a join whose other side takes many minutes to build while this side waits.
 const STATEMENT_DEADLINE_SECONDS: u64 = 3600;
@@ -76,7 +77,6 @@ pub(super) struct Configuration {
     pub(super) tls: TlsMode,
     /// Authorities to trust instead of the usual ones.
     pub(super) tls_ca: Option<PathBuf>,
-    pub(super) connections_max: usize,
     pub(super) connect_deadline: Duration,
     pub(super) statement_deadline: Duration,
     pub(super) unrepresentable: Unrepresentable,
@@ -89,7 +89,7 @@ pub(super) struct Configuration {
 
 impl Configuration {
     /// Takes the properties; refuses those that do not exist.
-    pub(super) fn read(mut properties: Properties) -> Result<Self> {
+    pub(super) fn read(mut properties: Properties) -> Result<(Self, Connections)> {
         let schemas = properties
             .optional("schemas")
             .map(|names| names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>());
@@ -108,7 +108,6 @@ impl Configuration {
                 "disable, prefer, require, verify",
             )?,
             tls_ca: properties.optional("tls_ca").map(PathBuf::from),
-            connections_max: properties.parsed("connections_max", CONNECTIONS_MAX)?,
             connect_deadline: seconds(
                 &mut properties,
                 "connect_deadline_seconds",
@@ -129,14 +128,19 @@ impl Configuration {
             pushdown: properties.parsed("pushdown", true)?,
             writable: properties.parsed("writable", false)?,
         };
-        if configuration.connections_max == 0 {
-            return Err(properties.wrong("property \"connections_max\" must be at least 1"));
-        }
+        let connections_max = properties.parsed("connections_max", CONNECTIONS_MAX)?;
+        let shares = shares(connections_max, configuration.writable).ok_or_else(|| {
+            properties.wrong(
+                "property \"connections_max\" must be at least 2: one keeps a query's snapshot, one reads; \
+                 and 3 where the catalog is writable",
+            )
+        })?;
+        let connections = properties.connections(shares);
         if configuration.tls_ca.is_some() && configuration.tls != TlsMode::Verify {
             return Err(properties.wrong("property \"tls_ca\" needs tls = verify"));
         }
         properties.finish()?;
-        Ok(configuration)
+        Ok((configuration, connections))
     }
 
     /// Whether the schema exists for the engine.
@@ -151,6 +155,16 @@ impl Configuration {
     pub(super) fn display_name(&self) -> String {
         format!("catalog \"{}\" (PostgreSQL at {}:{})", self.catalog, self.host, self.port)
     }
+}
+
+/// Half of the connections keep snapshots and plan, one for each running query; a quarter where some must write.
+fn shares(connections_max: usize, writable: bool) -> Option<Shares> {
+    let (plan, write) = match writable {
+        false => ((connections_max / 2).max(1), 0),
+        true => ((connections_max / 4).max(1), (connections_max / 4).max(1)),
+    };
+    let read = connections_max.checked_sub(plan + write).filter(|read| *read > 0)?;
+    Some(Shares { plan, write, read })
 }
 
 fn one_of<T: FromStr>(

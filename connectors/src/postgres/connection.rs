@@ -1,25 +1,23 @@
 //! Sessions with the server: how many, how long to wait, what is pinned in them, how they end.
 //!
-//! A node opens at most `connections_max` sessions for scans of one catalog, plus one for each running scan,
-//! plus a few for planning. The one per scan keeps a join from waiting for itself: its probe side may hold
-//! every shared session, blocked by back-pressure, while the build side asks for its first.
+//! All nodes together open at most `connections_max` sessions of one catalog: each is opened under a lease
+//! (`engine::connections`), which ends when the session is closed.
 //!
 //! A session serves one transaction and is closed. One that is dropped in the middle of a statement first
 //! sends a `CancelRequest`, because a server that computes does not notice a closed socket.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{Either, select};
+use meshwork_engine::connections::{Connections, Lease, Purpose};
 use meshwork_engine::environment::{self, Task, within};
 use meshwork_engine::{Error, Result};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{CancelToken, Client, Config, CopyInSink, CopyOutStream, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -27,12 +25,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::configuration::{Configuration, TlsMode};
 use super::{error, tls};
 
-/// Sessions that look up tables and hold snapshots: one per running query, on the coordinator.
-const PLANNING_CONNECTIONS_MAX: usize = 32;
 /// Looking something up in the server's catalog takes milliseconds.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
 /// A `CancelRequest` is one packet on a new connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
+/// How long to wait before a server that was full is asked again: at first, and at last.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+const FULL_PAUSE_MAX: Duration = Duration::from_millis(640);
 /// How long a finished session may take to say goodbye.
 const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
@@ -43,46 +42,20 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) configuration: Configuration,
-    shared: Arc<Semaphore>,
-    planning: Arc<Semaphore>,
-    /// The one session of each running scan, by the scan's name.
-    own: Mutex<BTreeMap<String, Weak<Semaphore>>>,
+    pub(super) connections: Connections,
     closing: Arc<Closing>,
-}
-
-/// What a session is for: it decides which budget pays.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Purpose<'a> {
-    /// Looks up names, holds a snapshot.
-    Planning,
-    /// Reads a part of the scan of this name, unique in the process.
-    Scan(&'a str),
-}
-
-/// Counts a session until it is closed.
-#[derive(Debug)]
-struct Permit {
-    _permit: OwnedSemaphorePermit,
-    /// Keeps the scan's own budget alive while somebody uses it.
-    _own: Option<Arc<Semaphore>>,
 }
 
 impl Server {
     /// Returns the server; connects to nothing.
-    pub(super) fn new(configuration: Configuration) -> Self {
-        Self {
-            shared: Arc::new(Semaphore::new(configuration.connections_max)),
-            planning: Arc::new(Semaphore::new(PLANNING_CONNECTIONS_MAX)),
-            own: Mutex::default(),
-            closing: Arc::default(),
-            configuration,
-        }
+    pub(super) fn new(configuration: Configuration, connections: Connections) -> Self {
+        Self { configuration, connections, closing: Arc::default() }
     }
 
     /// Opens a session in a read-only repeatable-read transaction; on the exported snapshot, if one is given.
     pub(super) async fn connect(
         &self,
-        purpose: Purpose<'_>,
+        purpose: Purpose,
         query_id: &str,
         snapshot: Option<&str>,
     ) -> Result<Connection> {
@@ -90,37 +63,19 @@ impl Server {
     }
 
     /// Opens a session in a transaction that may write, and that sees what others commit meanwhile.
-    pub(super) async fn connect_to_write(
-        &self,
-        purpose: Purpose<'_>,
-        query_id: &str,
-    ) -> Result<Connection> {
+    pub(super) async fn connect_to_write(&self, query_id: &str) -> Result<Connection> {
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;";
-        self.open(purpose, query_id, format!("{begin}{}", self.pins())).await
+        self.open(Purpose::Write, query_id, format!("{begin}{}", self.pins())).await
     }
 
-    async fn open(
-        &self,
-        purpose: Purpose<'_>,
-        query_id: &str,
-        begin: String,
-    ) -> Result<Connection> {
-        let permit = self.permit(purpose).await?;
+    async fn open(&self, purpose: Purpose, query_id: &str, begin: String) -> Result<Connection> {
         let configuration = &self.configuration;
+        let lease = self.connections.lease(purpose, configuration.statement_deadline).await?;
         let tls = tls::connector(configuration)?;
         let io = environment::io_runtime();
-        let (driver_io, driver_tls) = (io.clone(), tls.clone());
         let config = driver_config(configuration, query_id);
         // On the runtime for I/O, so that the socket belongs to it.
-        let connect = environment::spawn_on(&io, "postgres connect", async move {
-            let (client, connection) = config.connect(driver_tls).await?;
-            let driver = environment::spawn_on(&driver_io, "postgres connection", async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection to PostgreSQL ended");
-                }
-            });
-            Ok::<_, tokio_postgres::Error>((client, driver))
-        });
+        let connect = environment::spawn_on(&io, "postgres connect", connect(config, tls.clone()));
         let (client, driver) = within(configuration.connect_deadline, "connecting", connect)
             .await
             .map_err(|late| error::unavailable(configuration).caused_by(&late))??
@@ -130,7 +85,7 @@ impl Server {
             client,
             tls,
             driver: Some(driver),
-            permit: Some(permit),
+            lease: Some(lease),
             is_running: false,
             closing: Arc::clone(&self.closing),
             io,
@@ -145,7 +100,7 @@ impl Server {
         statement: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>> {
-        let connection = self.connect(Purpose::Planning, "", None).await?;
+        let connection = self.connect(Purpose::Look, "", None).await?;
         connection.lookup(self, statement, parameters).await
     }
 
@@ -158,44 +113,6 @@ impl Server {
             .await
             .map_err(|late| error::unavailable(&self.configuration).caused_by(&late))?
             .map_err(|e| error::of_statement(&self.configuration, &e))
-    }
-
-    async fn permit(&self, purpose: Purpose<'_>) -> Result<Permit> {
-        let deadline = self.configuration.statement_deadline;
-        let exhausted = |_late| {
-            let name = self.configuration.display_name();
-            Error::resources("CONNECTIONS_EXHAUSTED", format!("{name}: no connection was free"))
-                .with_hint("Raise connections_max of the catalog, or run fewer queries at once.")
-        };
-        let closed = |_closed| Error::internal("a budget of connections was closed");
-        match purpose {
-            Purpose::Planning => {
-                let free = Arc::clone(&self.planning).acquire_owned();
-                let permit = within(self.configuration.connect_deadline, "waiting", free).await;
-                let permit = permit.map_err(exhausted)?.map_err(closed)?;
-                Ok(Permit { _permit: permit, _own: None })
-            }
-            Purpose::Scan(name) => {
-                let own = self.own(name);
-                let shared = Box::pin(Arc::clone(&self.shared).acquire_owned());
-                let first = select(shared, Box::pin(Arc::clone(&own).acquire_owned()));
-                let permit = match within(deadline, "waiting", first).await.map_err(exhausted)? {
-                    Either::Left((permit, _)) | Either::Right((permit, _)) => permit,
-                };
-                Ok(Permit { _permit: permit.map_err(closed)?, _own: Some(own) })
-            }
-        }
-    }
-
-    fn own(&self, scan: &str) -> Arc<Semaphore> {
-        let mut own = self.own.lock();
-        if let Some(semaphore) = own.get(scan).and_then(Weak::upgrade) {
-            return semaphore;
-        }
-        own.retain(|_scan, semaphore| semaphore.strong_count() > 0);
-        let semaphore = Arc::new(Semaphore::new(1));
-        own.insert(scan.to_owned(), Arc::downgrade(&semaphore));
-        semaphore
     }
 
     /// The statements that begin every session: the meaning of values must not depend on the server's
@@ -223,6 +140,36 @@ impl Server {
              SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
              SET tcp_keepalives_count = 3"
         )
+    }
+}
+
+/// Opens a session. A server that is full, for a moment, is asked again: one that has just been left may still be
+/// ending. The caller sets a deadline.
+async fn connect(
+    config: Config,
+    tls: MakeRustlsConnect,
+) -> Result<(Client, Task<()>), tokio_postgres::Error> {
+    let mut pause = FULL_PAUSE;
+    loop {
+        match config.connect(tls.clone()).await {
+            Ok((client, connection)) => {
+                let io = environment::io_runtime();
+                let driver = environment::spawn_on(&io, "postgres connection", async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "connection to PostgreSQL ended");
+                    }
+                });
+                return Ok((client, driver));
+            }
+            Err(full)
+                if full.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+                    && pause <= FULL_PAUSE_MAX =>
+            {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -255,7 +202,7 @@ pub(super) struct Connection {
     cancel: CancelToken,
     tls: MakeRustlsConnect,
     driver: Option<Task<()>>,
-    permit: Option<Permit>,
+    lease: Option<Lease>,
     is_running: bool,
     closing: Arc<Closing>,
     io: Handle,
@@ -334,7 +281,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let (Some(driver), Some(permit)) = (self.driver.take(), self.permit.take()) else { return };
+        let (Some(driver), Some(lease)) = (self.driver.take(), self.lease.take()) else { return };
         let (cancel, tls, is_running) = (self.cancel.clone(), self.tls.clone(), self.is_running);
         let close = async move {
             if is_running {
@@ -346,7 +293,7 @@ impl Drop for Connection {
             } else if within(GOODBYE_DEADLINE, "closing", driver).await.is_err() {
                 tracing::debug!("a session with PostgreSQL did not end in time");
             }
-            drop(permit);
+            drop(lease);
         };
         self.closing.take(environment::spawn_on(&self.io, "postgres close", close));
     }

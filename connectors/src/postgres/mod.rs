@@ -40,6 +40,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::catalog::Properties;
+use meshwork_engine::connections::Wanted;
 use meshwork_engine::connector::{
     Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
 };
@@ -48,6 +49,7 @@ use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::statistics::TableStatistics;
 use meshwork_engine::{Error, Result};
+use tokio::sync::watch;
 
 use self::configuration::Configuration;
 use self::connection::Server;
@@ -57,7 +59,8 @@ use crate::relational::{negotiate, qualified, read_only};
 
 /// Returns the connector of one catalog; does no I/O.
 pub(crate) fn make(properties: Properties) -> Result<Arc<dyn Connector>> {
-    let server = Arc::new(Server::new(Configuration::read(properties)?));
+    let (configuration, connections) = Configuration::read(properties)?;
+    let server = Arc::new(Server::new(configuration, connections));
     let source = Arc::new(PostgresSource { server: Arc::clone(&server) });
     Ok(Arc::new(PostgresConnector { server, source }))
 }
@@ -234,6 +237,10 @@ impl RowSource for PostgresSource {
         settings: &QuerySettings,
     ) -> Result<SendableRecordBatchStream> {
         reader::open(&self.server, scan, split, settings)
+    }
+
+    fn wanted(&self) -> Option<watch::Receiver<Wanted>> {
+        Some(self.server.connections.wanted())
     }
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {

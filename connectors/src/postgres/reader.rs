@@ -9,13 +9,14 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use meshwork_engine::Result;
+use meshwork_engine::connections::Purpose;
 use meshwork_engine::connector::Split;
 use meshwork_engine::environment::within;
 use meshwork_engine::remote::RemoteScan;
 use meshwork_engine::settings::QuerySettings;
 use tokio_postgres::CopyOutStream;
 
-use super::connection::{Connection, Purpose, Server};
+use super::connection::{Connection, Server};
 use super::decode::Decoder;
 use super::{error, splits};
 
@@ -32,8 +33,8 @@ pub(super) fn open(
     let server = Arc::clone(server);
     let query_id = settings.query_id.clone();
     let begin = async move {
-        let purpose = Purpose::Scan(&shared.scan);
-        let mut connection = server.connect(purpose, &query_id, Some(&shared.snapshot)).await?;
+        let snapshot = Some(shared.snapshot.as_str());
+        let mut connection = server.connect(Purpose::Read, &query_id, snapshot).await?;
         let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
         let rows = Box::pin(connection.copy_out(&server, &copy).await?);
         let reading = Reading { rows: Some(rows), connection, decoder, server };

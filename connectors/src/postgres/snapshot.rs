@@ -4,15 +4,15 @@
 //! then reads, so that a query never sees half of somebody's transaction.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
+use meshwork_engine::connections::Purpose;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
-use super::connection::{Connection, Purpose, Server};
+use super::connection::{Connection, Server};
 
 /// PostgreSQL 14: the first that scans a range of pages without reading the others.
 const VERSION_WITH_PAGE_RANGES: i32 = 140_000;
@@ -35,7 +35,6 @@ pub(super) struct Snapshot {
     pub(super) stores_utf8: bool,
     /// Whether the database's own collation orders text by bytes.
     pub(super) database_orders_bytes: bool,
-    scans: AtomicU64,
 }
 
 impl Snapshot {
@@ -49,7 +48,7 @@ impl Snapshot {
     }
 
     async fn open(server: &Server, query_id: &str) -> Result<Self> {
-        let connection = server.connect(Purpose::Planning, query_id, None).await?;
+        let connection = server.connect(Purpose::Plan, query_id, None).await?;
         let rows = connection.lookup(server, FACTS, &[]).await?;
         let unreadable = |e: tokio_postgres::Error| {
             Error::internal("the facts of a PostgreSQL server have other types").caused_by(&e)
@@ -65,7 +64,6 @@ impl Snapshot {
             has_page_ranges: version >= VERSION_WITH_PAGE_RANGES,
             stores_utf8: encoding == "UTF8",
             database_orders_bytes: row.try_get(3).map_err(unreadable)?,
-            scans: AtomicU64::new(0),
         })
     }
 
@@ -82,10 +80,5 @@ impl Snapshot {
     /// Asks for the columns of a query, which is not run.
     pub(super) async fn describe(&self, server: &Server, query: &str) -> Result<Statement> {
         self.connection.describe(server, query).await
-    }
-
-    /// Returns a name for one more scan, unique among all queries of the server.
-    pub(super) fn name_scan(&self) -> String {
-        format!("{}/{}", self.id, self.scans.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -35,8 +35,6 @@ const SIZE: &str = "SELECT pg_catalog.pg_relation_size(c.oid, 'main'), \
 pub(super) struct Shared {
     /// The exported snapshot that every split reads.
     pub(super) snapshot: String,
-    /// Names the scan among all that run.
-    pub(super) scan: String,
 }
 
 /// A half-open range of pages; kept in `Split::payload`.
@@ -54,9 +52,8 @@ pub(super) async fn cut(
     mut scan: RemoteScan,
     settings: &QuerySettings,
 ) -> Result<(RemoteScan, Vec<Split>)> {
-    let shared = Shared { snapshot: snapshot.id.clone(), scan: snapshot.name_scan() };
-    scan.shared = to_value(&shared)?;
-    let n_splits_max = settings.splits_max.min(server.configuration.connections_max);
+    scan.shared = to_value(&Shared { snapshot: snapshot.id.clone() })?;
+    let n_splits_max = settings.splits_max.min(server.connections.n_readers_max());
     let may_cut = snapshot.has_page_ranges
         && scan.query.is_none()
         && n_splits_max > 1

@@ -22,7 +22,7 @@ use meshwork_engine::{Error, Result};
 use tokio_postgres::types::Type;
 
 use super::columns::Detail;
-use super::connection::{Connection, Purpose, Server};
+use super::connection::{Connection, Server};
 use super::encode::{Encoder, Form};
 use super::listing::get;
 use super::pushdown::Postgres;
@@ -109,8 +109,7 @@ pub(super) struct Work {
 impl Work {
     /// Opens the transaction.
     pub(super) async fn begin(server: &Arc<Server>, table: String, query_id: &str) -> Result<Self> {
-        let purpose = format!("write/{query_id}/{table}");
-        let session = server.connect_to_write(Purpose::Scan(&purpose), query_id).await?;
+        let session = server.connect_to_write(query_id).await?;
         Ok(Self { server: Arc::clone(server), session, table })
     }
 

@@ -21,6 +21,9 @@ use meshwork_engine::{Error, Result};
 /// A batch is handed on when it holds that much, however few its rows.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// So many digits always fit into 64 bits.
+const SHORT_DIGITS: usize = 18;
+
 /// One value as the engine has it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell<'a> {
@@ -214,7 +217,7 @@ fn integer<N: TryFrom<i64> + TryFrom<u64>>(cell: Cell<'_>) -> Option<N> {
 
 impl<T: ArrowPrimitiveType> Column for Numbers<T> {
     fn append(&mut self, cell: Cell<'_>) -> bool {
-        if cell == Cell::Null {
+        if matches!(cell, Cell::Null) {
             self.builder.append_null();
             return true;
         }
@@ -293,13 +296,27 @@ pub fn decimal_cell(text: &str, precision: u8, scale: i8) -> Option<Cell<'static
         let value = i256::from_string(&digits).filter(|_| significant <= precision.into())?;
         return Some(Cell::WideDecimal(if negative { value.wrapping_neg() } else { value }));
     }
+    let (value, negative) = unscaled(text, scale)?;
+    let fits = value < 10_i128.checked_pow(precision.into())?;
+    fits.then_some(Cell::Decimal(if negative { -value } else { value }))
+}
+
+/// Returns the unscaled value, and whether it is negative. Most are short, and long multiplication is slow.
+fn unscaled(text: &str, scale: i8) -> Option<(i128, bool)> {
+    if text.len() + usize::from(scale.unsigned_abs()) <= SHORT_DIGITS {
+        let mut value = 0_i64;
+        let negative = for_each_digit(text, scale, |digit| {
+            value = value * 10 + i64::from(digit);
+            Some(())
+        })?;
+        return Some((value.into(), negative));
+    }
     let mut value = 0_i128;
     let negative = for_each_digit(text, scale, |digit| {
         value = value.checked_mul(10)?.checked_add(digit.into())?;
         Some(())
     })?;
-    let fits = value < 10_i128.checked_pow(precision.into())?;
-    fits.then_some(Cell::Decimal(if negative { -value } else { value }))
+    Some((value, negative))
 }
 
 /// Calls `visit` for each digit of the unscaled value; returns whether it is negative.

@@ -57,6 +57,11 @@ impl Cluster {
         self.membership.lock().nodes(environment::instant())
     }
 
+    /// Whether a worker was heard of in the last minute.
+    fn knows(&self, worker: &Url) -> bool {
+        self.nodes().iter().any(|node| node.url == *worker)
+    }
+
     /// The connections to the workers.
     pub fn channels(&self) -> &Arc<Channels> {
         &self.channels

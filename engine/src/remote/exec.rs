@@ -2,37 +2,27 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result as DataFusionResult, Statistics};
+use datafusion::common::{Result as DataFusionResult, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
-use datafusion::physical_plan::stream::{
-    RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter,
-};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt, stream};
-use tokio::sync::mpsc::Sender;
 
-use super::dynamic::{self, Narrowed};
-use super::{Join, Refusal, RemoteScan, statistics};
+use super::reading::Reading;
+use super::{Join, Refusal, RemoteScan, dynamic, statistics};
 use crate::connector::{RowSource, Split};
-use crate::environment;
 use crate::settings::QuerySettings;
 use crate::statistics::TableStatistics;
-
-/// Batches that one partition may read ahead of its consumer.
-const BATCHES_AHEAD: usize = 2;
 
 /// A list of keys may be long; its beginning says enough.
 const FILTER_CHARS_SHOWN: usize = 300;
@@ -325,7 +315,8 @@ impl ExecutionPlan for RemoteScanExec {
             all_splits: (!self.is_part).then(|| self.splits().cloned().collect()),
             place: (partition, self.groups.len()),
             filters,
-            metrics: BaselineMetrics::new(&self.metrics, partition),
+            runtime: context.runtime_env(),
+            metrics: self.metrics.clone(),
         };
         Ok(match waits {
             false => reading.start(),
@@ -350,81 +341,4 @@ impl ExecutionPlan for RemoteScanExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
-}
-
-/// One partition that is being read.
-struct Reading {
-    settings: QuerySettings,
-    scan: Arc<RemoteScan>,
-    source: Arc<dyn RowSource>,
-    schema: SchemaRef,
-    splits: Vec<Split>,
-    /// All splits of the scan, if this leaf has them all.
-    all_splits: Option<Vec<Split>>,
-    /// Which partition of how many this is.
-    place: (usize, usize),
-    /// What to wait for.
-    filters: Vec<Arc<dyn PhysicalExpr>>,
-    metrics: BaselineMetrics,
-}
-
-impl Reading {
-    fn start(self) -> SendableRecordBatchStream {
-        let mut builder =
-            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), BATCHES_AHEAD);
-        let sender = builder.tx();
-        builder.spawn_on(self.run(sender), &environment::io_runtime());
-        builder.build()
-    }
-
-    async fn run(mut self, sender: Sender<DataFusionResult<RecordBatch>>) -> DataFusionResult<()> {
-        if !self.filters.is_empty() {
-            let wait_max = Duration::from_millis(self.settings.dynamic_filter_wait_ms);
-            match dynamic::narrowed(&self.scan, &self.filters, &self.source, wait_max).await? {
-                Narrowed::Nothing => return Ok(()),
-                Narrowed::Scan(scan) => self.narrow(*scan),
-            }
-        }
-        for split in &self.splits {
-            let mut rows = self.source.open(&self.scan, split, &self.settings)?;
-            while let Some(batch) = rows.next().await {
-                let batch = checked(batch?, &self.schema, &self.scan)?;
-                self.metrics.record_output(batch.num_rows());
-                if sender.send(Ok(batch)).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// With more filters fewer splits may be faster. All partitions come to the same splits, and each takes its own.
-    fn narrow(&mut self, scan: RemoteScan) {
-        if let Some(splits) = self.all_splits.take() {
-            let (partition, n_partitions) = self.place;
-            let splits = self.source.recut(&scan, splits).into_iter();
-            self.splits = splits.skip(partition).step_by(n_partitions).collect();
-        }
-        self.scan = Arc::new(scan);
-    }
-}
-
-/// A connector that returns other columns than it agreed to would corrupt results far from here.
-fn checked(
-    batch: RecordBatch,
-    schema: &SchemaRef,
-    scan: &RemoteScan,
-) -> DataFusionResult<RecordBatch> {
-    let types = |schema: &SchemaRef| {
-        schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>()
-    };
-    if types(&batch.schema()) == types(schema) {
-        return Ok(batch);
-    }
-    Err(DataFusionError::Internal(format!(
-        "scan of {} returned columns {:?}, agreed were {:?}",
-        scan.display_name(),
-        types(&batch.schema()),
-        types(schema)
-    )))
 }

@@ -11,6 +11,7 @@
 //! literal, value, predicate, aggregate, join   the language of what may be agreed
 //! logical, physical                      expressions of the planner in that language
 //! dynamic                                filters that become known while a query runs
+//! reading, spool                         one partition while it is read; rows put aside for those who wait
 //! reason                                 why the rest was not agreed
 //! write                                  rows into a table, as one step of the source
 //! ```
@@ -25,8 +26,10 @@ mod literal;
 mod logical;
 mod physical;
 mod predicate;
+mod reading;
 mod reason;
 mod scan;
+mod spool;
 mod statistics;
 mod table;
 mod value;
