@@ -31,6 +31,7 @@ mod order;
 mod parse;
 mod plan;
 mod pushdown;
+mod quarantine;
 mod query;
 mod reduce;
 mod resolve;
@@ -41,6 +42,7 @@ mod statements;
 mod types;
 
 pub use history::{History, ProgressSnapshot, QueryRecord, QueryState};
+pub use quarantine::Quarantine;
 pub use query::{Coordinator, CoordinatorParts, Prepared, PreparedPlan, Running, StatementKind};
 pub use resolve::{
     Definitions, NodeRow, Nodes, Resolver, SystemTables, View, like, read_catalog_files,

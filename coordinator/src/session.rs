@@ -106,6 +106,12 @@ pub const SETTINGS: &[Setting] = &[
         description: "most tasks of one stage, 1 to 1024; 0 means as many as there are workers",
         check: |value| in_range(value, 0, 1024),
     },
+    Setting {
+        name: "verify_pushdown",
+        default: "0",
+        description: "share of queries, 0 to 1, that are asked again without pushdown; a rule whose rows differ is switched off",
+        check: |value| value.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share)),
+    },
 ];
 
 fn in_range(value: &str, min: u64, max: u64) -> bool {
@@ -195,6 +201,11 @@ impl Snapshot {
     /// The version of versioned catalogs that queries read.
     pub fn read_version(&self) -> ReadVersion {
         self.get("read_version").parse().map_or(ReadVersion::Committed, ReadVersion::At)
+    }
+
+    /// The share of queries that are asked again without pushdown.
+    pub fn verify_pushdown(&self) -> f64 {
+        self.get("verify_pushdown").parse().unwrap_or_default()
     }
 
     /// Seconds after which a query is cancelled.

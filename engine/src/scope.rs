@@ -24,7 +24,7 @@ type Slot = Arc<OnceCell<Arc<dyn Any + Send + Sync>>>;
 pub struct QueryScope {
     settings: QuerySettings,
     kept: Option<Arc<dyn KeptStatistics>>,
-    slots: Mutex<BTreeMap<String, Slot>>,
+    slots: Arc<Mutex<BTreeMap<String, Slot>>>,
     versions: Mutex<BTreeMap<String, String>>,
 }
 
@@ -37,6 +37,12 @@ impl QueryScope {
     /// Returns the scope of a new query that may use the statistics that `ANALYZE` kept.
     pub fn with_statistics(settings: QuerySettings, kept: Arc<dyn KeptStatistics>) -> Arc<Self> {
         Arc::new(Self { settings, kept: Some(kept), ..Self::default() })
+    }
+
+    /// Returns the scope of the same query run in another way: it shares what this one pins.
+    pub fn run_with(&self, settings: QuerySettings) -> Arc<Self> {
+        let (kept, slots) = (self.kept.clone(), Arc::clone(&self.slots));
+        Arc::new(Self { settings, kept, slots, ..Self::default() })
     }
 
     /// Returns the scope of the session's running query; a scope of its own where there is none.

@@ -35,6 +35,8 @@ extensions_options! {
         pub catalogs_generation: u64, default = 0
         /// Whether work may be moved into sources at all.
         pub pushdown: bool, default = true
+        /// Rules by which nothing is moved, as `remote::encoded_rules` writes them.
+        pub rules_off: String, default = String::new()
         /// How long a scan waits for the keys of the other side of a join, in milliseconds; 0 means not at all.
         pub dynamic_filter_wait_ms: u64, default = 10_000
         /// The most keys of a join that become a list for the scan on its other side.

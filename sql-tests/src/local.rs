@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use meshwork::coordinator::fragment::Distribution;
 use meshwork::coordinator::{
-    Coordinator, CoordinatorParts, Definitions, History, Nodes, Resolver, Session, Snapshot,
-    SystemTables,
+    Coordinator, CoordinatorParts, Definitions, History, Nodes, Quarantine, Resolver, Session,
+    Snapshot, SystemTables,
 };
 use meshwork::worker;
 use meshwork_engine::catalog::CatalogRegistry;
@@ -41,12 +41,18 @@ pub async fn coordinator(
     let distribution =
         Distribution::among(workers.resolver(), workers.channels(), Arc::clone(catalogs));
     let history = Arc::new(History::default());
+    let quarantine = Arc::new(Quarantine::default());
     // It owns the workers, as long as the coordinator lives.
     let nodes: Nodes = Arc::new(move || {
         let _workers = &workers;
         Vec::new()
     });
-    let system = SystemTables::new(Arc::clone(catalogs), Arc::clone(&history), nodes);
+    let system = SystemTables::new(
+        Arc::clone(catalogs),
+        Arc::clone(&history),
+        Arc::clone(&quarantine),
+        nodes,
+    );
     let definitions = Definitions::open(Arc::new(InMemory::new())).await?;
     Ok(Coordinator::new(CoordinatorParts {
         catalogs: Arc::clone(catalogs),
@@ -55,6 +61,7 @@ pub async fn coordinator(
         session_defaults: Snapshot::default(),
         distribution,
         cluster: None,
+        quarantine,
     }))
 }
 

@@ -12,8 +12,8 @@ use meshwork_coordinator::fragment::Distribution;
 use meshwork_coordinator::frontend::flight_sql::{self, Tls};
 use meshwork_coordinator::frontend::users::Users;
 use meshwork_coordinator::{
-    Coordinator, CoordinatorParts, Definitions, History, NodeRow, Nodes, Resolver, Snapshot,
-    SystemTables, read_catalog_files,
+    Coordinator, CoordinatorParts, Definitions, History, NodeRow, Nodes, Quarantine, Resolver,
+    Snapshot, SystemTables, read_catalog_files,
 };
 use meshwork_engine::catalog::{CatalogRegistry, Secret};
 use meshwork_engine::environment::{self, Task};
@@ -145,7 +145,13 @@ async fn start(
         Refresh { catalogs: Arc::clone(&catalogs), definitions: Arc::clone(&definitions) };
     refresh.apply();
     let history = Arc::new(History::default());
-    let system = SystemTables::new(Arc::clone(&catalogs), Arc::clone(&history), nodes);
+    let quarantine = Arc::new(Quarantine::default());
+    let system = SystemTables::new(
+        Arc::clone(&catalogs),
+        Arc::clone(&history),
+        Arc::clone(&quarantine),
+        nodes,
+    );
     let resolver = Resolver::new(Arc::clone(&catalogs), definitions, system);
     let mut session_defaults = Snapshot::default();
     session_defaults.catalog.clone_from(&args.catalog);
@@ -157,6 +163,7 @@ async fn start(
         session_defaults,
         distribution,
         cluster,
+        quarantine,
     });
     let listener = bind(args.listen).await?;
     let address = listener.local_addr()?;

@@ -4,10 +4,11 @@
 //! text ─parse─► statement ─resolve─► tables ─plan─► logical plan ─► physical plan ─results─► rows
 //! ```
 //! Front doors only encode what comes back; they never plan or execute anything themselves. [`context`] is one
-//! statement on this way, [`run`] what a logical plan becomes.
+//! statement on this way, [`run`] what a logical plan becomes, [`verify`] asks some queries again.
 
 mod context;
 mod run;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,11 +31,13 @@ use meshwork_engine::{Error, Result, environment, functions};
 
 use self::context::Answer;
 pub(crate) use self::context::QueryContext;
+use self::verify::Asked;
 use crate::cluster::Cluster;
 use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
 use crate::parse::{Parsed, Statement, parse, shown_text};
 use crate::plan::{Base, Planned, base_config};
+use crate::quarantine::Quarantine;
 use crate::resolve::{Analyses, Resolver};
 use crate::results::{self, EndGuard, Kept};
 use crate::schedule::{Admission, Admitted};
@@ -63,6 +66,8 @@ pub struct CoordinatorParts {
     pub distribution: Distribution,
     /// The workers of other processes, if there are any to ask.
     pub cluster: Option<Arc<Cluster>>,
+    /// Rules of pushdown that were found to be wrong.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// Plans and runs queries. Shared by all front doors.
@@ -73,6 +78,7 @@ pub struct Coordinator {
     session_defaults: Snapshot,
     distribution: Distribution,
     cluster: Option<Arc<Cluster>>,
+    quarantine: Arc<Quarantine>,
     admission: Admission,
     pub(crate) base: Base,
     config: SessionConfig,
@@ -166,6 +172,7 @@ impl Coordinator {
             session_defaults: parts.session_defaults,
             distribution: parts.distribution,
             cluster: parts.cluster,
+            quarantine: parts.quarantine,
             admission: Admission::new(N_RUNNING_MAX, N_WAITING_MAX, WAIT_MAX),
             config: base.config().clone(),
             base: Box::new(move || base.clone()),
@@ -246,12 +253,20 @@ impl Coordinator {
         };
         let record = self.history.begin(query_id, session.user(), sql);
         let guard = EndGuard::new(Arc::clone(&self.history), Arc::clone(&record));
+        let to_check = self.is_sampled(&session.snapshot()).then(|| parameters.clone());
         let start = Box::pin(self.start(session, sql, parameters, plan, &record));
         let started = record.cancel.run_until_cancelled(start);
         match started.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
             Ok(Started { answer, snapshot, scope, admitted }) => {
                 let kept = Kept::new(guard, &scope, admitted);
-                self.deliver(answer, &snapshot, &scope, kept).await
+                let running = self.deliver(answer, &snapshot, &scope, kept).await?;
+                if let (StatementKind::Rows, Some(parameters)) = (running.kind, to_check) {
+                    let (session, sql) = (Arc::clone(session), sql.to_owned());
+                    let record = Arc::clone(&running.record);
+                    let asked = Asked { session, snapshot, scope, record, sql, parameters };
+                    self.check_later(asked);
+                }
+                Ok(running)
             }
             Err(error) => {
                 guard.end(Some(&error));
@@ -323,9 +338,19 @@ impl Coordinator {
     ) -> QueryContext<'a> {
         let snapshot = session.snapshot();
         let generation = self.catalogs.generation();
-        let settings = snapshot.query_settings(query_id, session.user(), generation);
+        let mut settings = snapshot.query_settings(query_id, session.user(), generation);
+        settings.rules_off = self.quarantine.rules_off();
         let kept = Arc::<Analyses>::clone(self.resolver.analyses());
-        let scope = QueryScope::with_statistics(settings.clone(), kept);
+        self.context_of(session, snapshot, QueryScope::with_statistics(settings, kept))
+    }
+
+    fn context_of<'a>(
+        self: &'a Arc<Self>,
+        session: &'a Arc<Session>,
+        snapshot: Snapshot,
+        scope: Arc<QueryScope>,
+    ) -> QueryContext<'a> {
+        let settings = scope.settings().clone();
         let config = self.config.clone().with_extension(Arc::clone(&scope));
         let mut config = config.with_batch_size(settings.batch_size);
         if let Some(partitions) = snapshot.target_partitions() {

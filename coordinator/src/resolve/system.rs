@@ -19,6 +19,7 @@ use meshwork_engine::node::TaskStatus;
 use meshwork_engine::{Error, Result};
 
 use crate::history::History;
+use crate::quarantine::{Quarantine, Wrong};
 
 /// The catalog of Meshwork itself.
 pub(crate) const SYSTEM_CATALOG: &str = "system";
@@ -56,6 +57,7 @@ pub type Nodes = Arc<dyn Fn() -> Vec<NodeRow> + Send + Sync>;
 pub struct SystemTables {
     catalogs: Arc<CatalogRegistry>,
     history: Arc<History>,
+    quarantine: Arc<Quarantine>,
     nodes: Nodes,
 }
 
@@ -67,8 +69,13 @@ impl fmt::Debug for SystemTables {
 
 impl SystemTables {
     /// Returns the system tables over a coordinator's parts.
-    pub fn new(catalogs: Arc<CatalogRegistry>, history: Arc<History>, nodes: Nodes) -> Self {
-        Self { catalogs, history, nodes }
+    pub fn new(
+        catalogs: Arc<CatalogRegistry>,
+        history: Arc<History>,
+        quarantine: Arc<Quarantine>,
+        nodes: Nodes,
+    ) -> Self {
+        Self { catalogs, history, quarantine, nodes }
     }
 
     pub(super) async fn table(
@@ -82,6 +89,7 @@ impl SystemTables {
         match table {
             "nodes" => self.nodes().map(Some),
             "tasks" => self.tasks().map(Some),
+            "pushdown_rules" => self.pushdown_rules().map(Some),
             "queries" => self.queries().map(Some),
             "catalogs" => self.catalogs().await.map(Some),
             _ => Ok(None),
@@ -117,6 +125,26 @@ impl SystemTables {
             ("rows", number(|task| task.rows)),
             ("bytes", number(|task| task.bytes)),
             ("elapsed_ms", number(|task| task.elapsed_ms)),
+        ])
+    }
+
+    fn pushdown_rules(&self) -> Result<Arc<dyn TableProvider>> {
+        let rows = self.quarantine.records();
+        let state = |wrong: bool| if wrong { "quarantined" } else { "trusted" }.to_owned();
+        let found = rows.iter().map(|(_, record)| record.wrong.as_ref().map(|w| w.found_us));
+        let of_wrong = |text: fn(&Wrong) -> &String| {
+            texts(
+                rows.iter().map(move |(_, record)| record.wrong.as_ref().map(|w| text(w).clone())),
+            )
+        };
+        table_of(vec![
+            ("catalog", texts(rows.iter().map(|(rule, _)| Some(rule.catalog.clone())))),
+            ("rule", texts(rows.iter().map(|(rule, _)| Some(rule.name.clone())))),
+            ("state", texts(rows.iter().map(|(_, r)| Some(state(r.wrong.is_some()))))),
+            ("queries_same", numbers(rows.iter().map(|(_, record)| record.n_same))),
+            ("found", Arc::new(found.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))),
+            ("query_id", of_wrong(|wrong| &wrong.query_id)),
+            ("query", of_wrong(|wrong| &wrong.sql)),
         ])
     }
 
@@ -169,7 +197,7 @@ pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
     if schema != RUNTIME_SCHEMA {
         return Vec::new();
     }
-    entries_of(&["catalogs", "nodes", "queries", "tasks"])
+    entries_of(&["catalogs", "nodes", "pushdown_rules", "queries", "tasks"])
 }
 
 pub(super) fn entries_of(names: &[&str]) -> Vec<TableEntry> {

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::catalog::CatalogRegistry;
 use crate::connector::Split;
-use crate::remote::{RemoteScan, RemoteScanExec};
+use crate::remote::{RemoteScan, RemoteScanExec, guarded};
+use crate::settings::QuerySettings;
 
 /// Encodes the leaf of row sources; decodes it against the node's own catalogs.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ impl PhysicalExtensionCodec for RemoteScanCodec {
         let source = connector.row_source().ok_or_else(|| {
             Error::internal(format!("catalog \"{}\" is not a row source", scan.catalog))
         })?;
+        let source = guarded(source, &QuerySettings::of(ctx.session_config()));
         let (schema, context) = (scan.output_schema(), PhysicalPlanDecodeContext::new(ctx, self));
         let filter = |bytes: Vec<u8>| {
             let node = PhysicalExprNode::decode(bytes.as_slice())

@@ -13,6 +13,7 @@
 //! dynamic                                filters that become known while a query runs
 //! reading, spool                         one partition while it is read; rows put aside for those who wait
 //! reason                                 why the rest was not agreed
+//! rules                                  what can be switched off, by name
 //! write                                  rows into a table, as one step of the source
 //! ```
 //! What a scan is expected to return is estimated in `statistics`, for the planner alone: it does not travel.
@@ -28,6 +29,7 @@ mod physical;
 mod predicate;
 mod reading;
 mod reason;
+mod rules;
 mod scan;
 mod spool;
 mod statistics;
@@ -42,6 +44,8 @@ pub use join::{Join, JoinKind};
 pub use literal::Literal;
 pub use predicate::{Comparison, Predicate};
 pub use reason::{Reason, ReasonCode, Refusal};
+pub(crate) use rules::guarded;
+pub use rules::{ALL as ALL_RULES, Rule, encoded as encoded_rules, rules_of, rules_of_keys};
 pub use scan::{OrderKey, RemoteColumn, RemoteScan};
 pub use statistics::of_join;
 pub use table::RemoteTable;

@@ -37,6 +37,8 @@ pub enum ReasonCode {
     Size,
     /// It is not known to be less work for both.
     Cost,
+    /// It has made a wrong answer before.
+    Quarantined,
 }
 
 impl ReasonCode {
@@ -59,6 +61,7 @@ impl ReasonCode {
             Self::Superset => "SUPERSET",
             Self::Size => "SIZE",
             Self::Cost => "COST",
+            Self::Quarantined => "QUARANTINED",
         }
     }
 }

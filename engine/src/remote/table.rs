@@ -16,7 +16,7 @@ use datafusion::physical_plan::filter::FilterExecBuilder;
 
 use super::write::{self, RemoteSink};
 use super::{
-    Change, ChangeKind, Predicate, Reason, ReasonCode, Refusal, RemoteScan, RemoteScanExec,
+    Change, ChangeKind, Predicate, Reason, ReasonCode, Refusal, RemoteScan, RemoteScanExec, rules,
     statistics,
 };
 use crate::Error;
@@ -41,6 +41,7 @@ pub struct RemoteTable {
 impl RemoteTable {
     /// Returns the table that `whole` describes (see [`RemoteScan::whole`]), read through `source`.
     pub fn new(whole: RemoteScan, source: Arc<dyn RowSource>, scope: Arc<QueryScope>) -> Self {
+        let source = rules::guarded(source, scope.settings());
         let schema = whole.table_schema();
         let omitted = write::omitted_values(&whole.columns);
         Self { whole, source, scope, schema, omitted, is_to_be: false }

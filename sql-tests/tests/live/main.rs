@@ -1,3 +1,4 @@
-//! Sources that live: many queries at once over few connections. Real servers, real processes.
+//! Sources that live: many queries at once over few connections, rules that turn out to be wrong.
 
 mod budget;
+mod verify;
