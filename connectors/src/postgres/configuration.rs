@@ -15,6 +15,9 @@ const CONNECT_DEADLINE_SECONDS: u64 = 10;
 /// Long enough for a join whose other side takes many minutes to build while this side waits.
 const STATEMENT_DEADLINE_SECONDS: u64 = 3600;
 
+/// A smaller part of a table is read faster than a connection is opened.
+const SPLIT_KB_MIN: u32 = 8 << 10;
+
 /// How the connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TlsMode {
@@ -85,6 +88,8 @@ pub(super) struct Configuration {
     pub(super) pushdown: bool,
     /// Whether tables may be changed, made and dropped.
     pub(super) writable: bool,
+    /// Parts of a table are not made smaller, in KiB.
+    pub(super) split_kb_min: u32,
 }
 
 impl Configuration {
@@ -127,6 +132,7 @@ impl Configuration {
             arrays_as_lists: properties.parsed("arrays_as_lists", true)?,
             pushdown: properties.parsed("pushdown", true)?,
             writable: properties.parsed("writable", false)?,
+            split_kb_min: properties.parsed("split_kb_min", SPLIT_KB_MIN)?.max(1),
         };
         let connections_max = properties.parsed("connections_max", CONNECTIONS_MAX)?;
         let shares = shares(connections_max, configuration.writable).ok_or_else(|| {

@@ -19,8 +19,6 @@ use super::pushdown::Postgres;
 use super::snapshot::Snapshot;
 use crate::relational::{Test, select};
 
-/// A smaller part is read faster than a connection is opened.
-const SPLIT_BYTES_MIN: i64 = 8 << 20;
 /// A scan that may stop this early needs one connection only.
 const LIMIT_OF_ONE_SPLIT: usize = 100_000;
 
@@ -67,7 +65,9 @@ pub(super) async fn cut(
     let rows = snapshot.lookup(server, SIZE, &names).await?;
     let Some(row) = rows.first() else { return Ok((scan, vec![Split::whole()])) };
     let (bytes, page_bytes): (Option<i64>, i64) = (get(row, 0)?, get(row, 1)?);
-    let splits = ranges(bytes.unwrap_or(0), page_bytes, n_splits_max)
+    let split_bytes_min = i64::from(server.configuration.split_kb_min) << 10;
+    let n_wanted = usize::try_from(bytes.unwrap_or(0) / split_bytes_min).unwrap_or(0);
+    let splits = ranges(bytes.unwrap_or(0), page_bytes, n_wanted.clamp(1, n_splits_max))
         .into_iter()
         .map(split)
         .collect::<Result<_>>()?;
@@ -127,10 +127,9 @@ pub(super) fn is_found_by_index(scan: &RemoteScan) -> bool {
     is_ordered || uses_index(scan).unwrap_or(false)
 }
 
-/// Returns ranges of nearly equal size that cover all pages; one open range for a small table.
-fn ranges(bytes: i64, page_bytes: i64, n_max: usize) -> Vec<Pages> {
-    let n_wanted = usize::try_from(bytes / SPLIT_BYTES_MIN).unwrap_or(0);
-    let n = u32::try_from(n_wanted.clamp(1, n_max)).unwrap_or(1);
+/// Returns `n` ranges of nearly equal size that cover all pages; the last is open.
+fn ranges(bytes: i64, page_bytes: i64, n: usize) -> Vec<Pages> {
+    let n = u32::try_from(n.max(1)).unwrap_or(1);
     let n_pages = u32::try_from(bytes / page_bytes.max(1)).unwrap_or(u32::MAX);
     let bound = |index: u32| u64::from(n_pages) * u64::from(index) / u64::from(n);
     let bound = |index: u32| u32::try_from(bound(index)).unwrap_or(u32::MAX);
@@ -159,17 +158,14 @@ mod tests {
 
     #[test]
     fn ranges_meet_and_the_last_is_open() {
-        for n_pages in [0, 1, 1_023, 1_024, 2_048, 5_000, 110_368] {
-            let ranges = ranges(n_pages * 8192, 8192, 8);
-            assert_eq!(ranges.first().unwrap().from, 0);
+        for (n_pages, n) in [(0, 1), (1, 1), (2, 2), (3, 2), (2_048, 2), (5_000, 4), (110_368, 8)] {
+            let ranges = ranges(n_pages * 8192, 8192, n);
+            assert_eq!((ranges.len(), ranges.first().unwrap().from), (n, 0));
             assert_eq!(ranges.last().unwrap().to, None);
             for pair in ranges.windows(2) {
                 assert_eq!(pair[0].to, Some(pair[1].from));
                 assert!(pair[0].from < pair[1].from);
             }
         }
-        assert_eq!(ranges(110_368 * 8192, 8192, 8).len(), 8);
-        assert_eq!(ranges(2_500 * 8192, 8192, 8).len(), 2);
-        assert_eq!(ranges(1_000, 8192, 8).len(), 1);
     }
 }

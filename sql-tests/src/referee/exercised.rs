@@ -36,7 +36,7 @@ const OPERATORS: [&str; 14] = [
 ];
 
 /// What else a request may hold, and what it is called.
-const PIECES: [(&str, &str); 10] = [
+const PIECES: [(&str, &str); 11] = [
     (" OR ", "or"),
     ("NOT (", "not"),
     (" LIMIT ", "limit"),
@@ -47,6 +47,7 @@ const PIECES: [(&str, &str); 10] = [
     (" JOIN ", "join"),
     ("EXISTS (", "semi"),
     ("DISTINCT", "distinct"),
+    ("ctid", "split"),
 ];
 
 /// How often each thing was exercised.

@@ -100,9 +100,16 @@ impl PostgresSite {
 #[async_trait]
 impl Site for PostgresSite {
     fn flavour(&self, rng: &mut StdRng) -> Flavour {
-        let (properties, special): (&[_], _) = match rng.random_bool(0.3) {
-            true => (&[("unrepresentable", "null")], UNREPRESENTABLE),
-            false => (&[], REPRESENTABLE),
+        let (nulls, special) = match rng.random_bool(0.3) {
+            true => (true, UNREPRESENTABLE),
+            false => (false, REPRESENTABLE),
+        };
+        // A table of a few pages is cut into that many splits.
+        let properties: &[_] = match (nulls, rng.random_bool(0.5)) {
+            (true, true) => &[("unrepresentable", "null"), ("split_kb_min", "8")],
+            (true, false) => &[("unrepresentable", "null")],
+            (false, true) => &[("split_kb_min", "8")],
+            (false, false) => &[],
         };
         let always = [
             Spec::new(Class::Int, "integer", Domain::Keys),
@@ -110,7 +117,10 @@ impl Site for PostgresSite {
             *TEXTS.choose(rng).expect("there are some"),
         ];
         let types = [TYPES, TEXTS, special].concat();
-        Flavour { properties, palette: Palette { always, types, suffixes: &[""] } }
+        Flavour {
+            properties,
+            palette: Palette { always, types, suffixes: &["", " WITH (fillfactor = 10)"] },
+        }
     }
 
     fn properties(&self, _schema: &str) -> BTreeMap<String, String> {
