@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::RwLock;
@@ -14,7 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::connections::{Budgets, Connections, Lender, Shares};
 use crate::connector::Connector;
+use crate::environment::duration_of;
 use crate::{Error, Result};
+
+/// The property of every catalog that says how old its listings may be.
+const METADATA_FRESHNESS: &str = "metadata_freshness";
+/// So old they may be otherwise: a tool that draws a tree asks a source once, and a person who has made a table elsewhere
+/// hardly waits.
+const METADATA_FRESHNESS_DEFAULT: Duration = Duration::from_secs(10);
+/// Nobody finds a table that was made yesterday missing.
+const METADATA_FRESHNESS_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Stands in for a value that is not shown.
 const REDACTED: &str = "***";
@@ -216,11 +226,20 @@ impl fmt::Debug for Properties {
 /// Makes the connector of a kind; does no I/O, so that a source that is down stops nobody.
 pub type MakeConnector = fn(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>>;
 
-/// A catalog as a node holds it: a connector, or why there is none.
+/// A catalog as a node holds it: what its properties make, or why they make nothing.
 #[derive(Debug, Clone)]
 struct Entry {
     definition: CatalogDefinition,
-    connector: Result<Arc<dyn Connector>>,
+    configured: Result<Configured>,
+}
+
+/// What the properties of a catalog make.
+#[derive(Debug, Clone)]
+pub struct Configured {
+    /// Speaks to the source.
+    pub connector: Arc<dyn Connector>,
+    /// How old may be what is listed of the catalog's schemas, tables and columns; zero asks the source each time.
+    pub metadata_freshness: Duration,
 }
 
 /// The catalogs of one node. All nodes agree on them by generation.
@@ -280,8 +299,16 @@ impl CatalogRegistry {
     /// # Errors
     /// `User` when there is no such catalog, or why its connector could not be made.
     pub fn connector(&self, name: &str) -> Result<Arc<dyn Connector>> {
+        self.configured(name).map(|configured| configured.connector)
+    }
+
+    /// Returns what the catalog's properties make.
+    ///
+    /// # Errors
+    /// `User` when there is no such catalog, or why its connector could not be made.
+    pub fn configured(&self, name: &str) -> Result<Configured> {
         match self.state.read().entries.get(name) {
-            Some(entry) => entry.connector.clone(),
+            Some(entry) => entry.configured.clone(),
             None => Err(catalog_not_found(name)),
         }
     }
@@ -290,9 +317,11 @@ impl CatalogRegistry {
     ///
     /// # Errors
     /// `User` when kind or properties are wrong.
-    pub fn try_make(&self, definition: &CatalogDefinition) -> Result<Arc<dyn Connector>> {
-        let properties = Properties { lender: self.lender(), ..definition.resolve()? };
-        (self.make)(&definition.kind, properties)
+    pub fn try_make(&self, definition: &CatalogDefinition) -> Result<Configured> {
+        let mut properties = Properties { lender: self.lender(), ..definition.resolve()? };
+        let metadata_freshness = metadata_freshness(&mut properties)?;
+        let connector = (self.make)(&definition.kind, properties)?;
+        Ok(Configured { connector, metadata_freshness })
     }
 
     /// Adds or replaces one catalog. A wrong definition is kept with its error.
@@ -326,10 +355,10 @@ impl CatalogRegistry {
     }
 
     fn entry(&self, definition: CatalogDefinition) -> Entry {
-        let connector = self.try_make(&definition);
-        match &connector {
-            Ok(connector) => {
-                for named in connector.stores() {
+        let configured = self.try_make(&definition);
+        match &configured {
+            Ok(configured) => {
+                for named in configured.connector.stores() {
                     self.runtime.register_object_store(&named.url, named.store);
                 }
             }
@@ -337,8 +366,19 @@ impl CatalogRegistry {
                 tracing::warn!(catalog = %definition.name, %error, "catalog is not usable");
             }
         }
-        Entry { definition, connector }
+        Entry { definition, configured }
     }
+}
+
+/// Takes what all kinds of catalogs have.
+fn metadata_freshness(properties: &mut Properties) -> Result<Duration> {
+    let Some(text) = properties.optional(METADATA_FRESHNESS) else {
+        return Ok(METADATA_FRESHNESS_DEFAULT);
+    };
+    duration_of(&text).filter(|freshness| *freshness <= METADATA_FRESHNESS_MAX).ok_or_else(|| {
+        let wanted = "is not a time like 0s, 30s or 5m, of a day at most";
+        properties.wrong(format!("property \"{METADATA_FRESHNESS}\" {wanted}"))
+    })
 }
 
 /// The error for a name that is no catalog.

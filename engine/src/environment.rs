@@ -28,6 +28,19 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// Reads `500ms`, `30s`, `5m` or `1h`; `None` for anything else.
+pub fn duration_of(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let millis = match text.strip_prefix(digits)? {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(millis).map(Duration::from_millis)
+}
+
 /// The runtimes of a process: work that computes must not delay work that waits.
 #[derive(Debug, Clone)]
 pub struct Runtimes {

@@ -85,6 +85,19 @@ impl Error {
         Self::new(ErrorKind::Source, code, message)
     }
 
+    /// A table of a source is not any more what a query was planned for; `what` names it and says what changed. The query
+    /// is planned again, once.
+    pub fn schema_changed(what: impl fmt::Display) -> Self {
+        Self::source("SCHEMA_CHANGED", format!("the query was planned for another schema: {what}"))
+            .with_hint("Somebody changed the table meanwhile: run the query again.")
+            .retryable()
+    }
+
+    /// Whether this is [`Self::schema_changed`].
+    pub fn is_schema_changed(&self) -> bool {
+        self.code == "SCHEMA_CHANGED"
+    }
+
     /// A limit was reached or a node went away.
     pub fn resources(code: &str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Resources, code, message)

@@ -8,6 +8,7 @@
 //! fixtures   small tables as Parquet files, from readable text
 //! referee    random queries with pushdown, without, and over copies
 //! oracle     plain DataFusion over the same files
+//! listings   five catalogs with many tables
 //! compare    two results as multisets of rows
 //! slt        `.slt` cases through the real Flight SQL door
 //! spread     TPC-H over lake, PostgreSQL, MariaDB and REST
@@ -17,6 +18,7 @@
 pub mod cluster;
 pub mod compare;
 pub mod fixtures;
+pub mod listings;
 pub mod local;
 pub mod oracle;
 pub mod referee;

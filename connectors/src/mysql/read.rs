@@ -10,12 +10,13 @@ use meshwork_engine::environment::{self, within};
 use meshwork_engine::remote::{RemoteColumn, RemoteScan};
 use meshwork_engine::{Error, Result};
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinaryProtocol, QueryResult, Row, Value};
+use mysql_async::{BinaryProtocol, Column, QueryResult, Row, Value};
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::client::Client;
 use super::pushdown::MySql;
 use super::splits::KeyRange;
+use super::types::arrives_as;
 use super::values::cell;
 use crate::relational::{
     BATCHES_AHEAD, Columns, condition, consumer_gone, counted, select, stream_of,
@@ -23,6 +24,10 @@ use crate::relational::{
 
 /// All statements of a scan see one state of the tables that have versions (InnoDB's).
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+
+/// What the server says where our statement names what is not there any more: database, column, table, what a view reads,
+/// the table as it was when the transaction began.
+const GONE: [u16; 5] = [1049, 1054, 1146, 1356, 1412];
 
 /// Returns the statement of one split: a mere count of rows is counted by the server.
 pub(super) fn statement(scan: &RemoteScan, split: &Split) -> Result<String> {
@@ -80,6 +85,7 @@ impl Reader {
             connection.exec_iter(self.statement.as_str(), ()).await
         };
         let result = within(deadline, "a statement", begin).await?.map_err(failed)?;
+        self.refuse_other_types(result.columns_ref())?;
         if self.scan.counts_rows() {
             self.send_count(result).await?;
         } else {
@@ -89,6 +95,27 @@ impl Reader {
         let rollback = session.connection()?.query_drop("ROLLBACK");
         if let Ok(Ok(())) = within(deadline, "ROLLBACK", rollback).await {
             session.finish();
+        }
+        Ok(())
+    }
+
+    /// Refuses a table whose columns have got other types: a number reads as a date without complaint.
+    fn refuse_other_types(&self, columns: &[Column]) -> Result<()> {
+        // What the server computes, and a query in the user's words, is checked value by value.
+        let n_read = match &self.scan.aggregate {
+            _ if self.scan.query.is_some() => 0,
+            Some(aggregate) => aggregate.groups.len(),
+            None => self.output.len(),
+        };
+        for (column, now) in self.output.iter().zip(columns).take(n_read) {
+            if !arrives_as(now, &column.data_type) {
+                let (table, name, was) =
+                    (self.scan.display_name(), &column.name, &column.remote_type);
+                return Err(Error::schema_changed(format!(
+                    "column \"{name}\" of table \"{table}\" was {was} and is {:?} now",
+                    now.column_type()
+                )));
+            }
         }
         Ok(())
     }
@@ -171,6 +198,13 @@ impl Reader {
     }
 
     fn failed(&self, error: mysql_async::Error) -> Error {
+        if let mysql_async::Error::Server(said) = &error
+            && self.scan.query.is_none()
+            && GONE.contains(&said.code)
+        {
+            let table = self.scan.display_name();
+            return Error::schema_changed(format!("table \"{table}\": {}", said.message));
+        }
         let doing = format!("reading table \"{}.{}\"", self.scan.schema, self.scan.table);
         self.client.failed(&doing, error)
     }

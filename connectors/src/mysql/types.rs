@@ -4,6 +4,8 @@
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, TimeUnit};
 use meshwork_engine::remote::RemoteColumn;
+use mysql_async::Column;
+use mysql_async::consts::{ColumnFlags, ColumnType};
 use serde::{Deserialize, Serialize};
 
 /// What else is known of a column; travels in `RemoteColumn::detail`.
@@ -63,6 +65,47 @@ pub(super) fn engine_type(declared: Declared<'_>) -> DataType {
         | "multipolygon" | "geometrycollection" | "geomcollection" | "vector" => DataType::Binary,
         // Text of all lengths, enum, set, json, uuid, inet4, inet6, and what comes next.
         _ => DataType::Utf8,
+    }
+}
+
+/// Whether values of a column of a result can be read as the engine's type. Whatever is read as text or bytes may be anything.
+pub(super) fn arrives_as(column: &Column, data_type: &DataType) -> bool {
+    use ColumnType::{
+        MYSQL_TYPE_BIT, MYSQL_TYPE_DATE, MYSQL_TYPE_DATETIME, MYSQL_TYPE_DATETIME2,
+        MYSQL_TYPE_DECIMAL, MYSQL_TYPE_DOUBLE, MYSQL_TYPE_FLOAT, MYSQL_TYPE_INT24, MYSQL_TYPE_LONG,
+        MYSQL_TYPE_LONGLONG, MYSQL_TYPE_NEWDATE, MYSQL_TYPE_NEWDECIMAL, MYSQL_TYPE_SHORT,
+        MYSQL_TYPE_TIME, MYSQL_TYPE_TIME2, MYSQL_TYPE_TIMESTAMP, MYSQL_TYPE_TIMESTAMP2,
+        MYSQL_TYPE_TINY, MYSQL_TYPE_YEAR,
+    };
+    let arrives = column.column_type();
+    let is_unsigned = column.flags().contains(ColumnFlags::UNSIGNED_FLAG);
+    // The types that `engine_type` returns.
+    match data_type {
+        DataType::Int8 => arrives == MYSQL_TYPE_TINY && !is_unsigned,
+        DataType::UInt8 => arrives == MYSQL_TYPE_TINY && is_unsigned,
+        DataType::Int16 => {
+            arrives == MYSQL_TYPE_YEAR || (arrives == MYSQL_TYPE_SHORT && !is_unsigned)
+        }
+        DataType::UInt16 => arrives == MYSQL_TYPE_SHORT && is_unsigned,
+        DataType::Int32 => matches!(arrives, MYSQL_TYPE_LONG | MYSQL_TYPE_INT24) && !is_unsigned,
+        DataType::UInt32 => matches!(arrives, MYSQL_TYPE_LONG | MYSQL_TYPE_INT24) && is_unsigned,
+        DataType::Int64 => arrives == MYSQL_TYPE_LONGLONG && !is_unsigned,
+        DataType::UInt64 => arrives == MYSQL_TYPE_LONGLONG && is_unsigned,
+        DataType::Float32 => arrives == MYSQL_TYPE_FLOAT,
+        DataType::Float64 => arrives == MYSQL_TYPE_DOUBLE,
+        DataType::Boolean => arrives == MYSQL_TYPE_BIT && column.column_length() == 1,
+        DataType::Date32 => matches!(arrives, MYSQL_TYPE_DATE | MYSQL_TYPE_NEWDATE),
+        DataType::Timestamp(_, None) => {
+            matches!(arrives, MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2)
+        }
+        DataType::Timestamp(_, Some(_)) => {
+            matches!(arrives, MYSQL_TYPE_TIMESTAMP | MYSQL_TYPE_TIMESTAMP2)
+        }
+        DataType::Duration(_) => matches!(arrives, MYSQL_TYPE_TIME | MYSQL_TYPE_TIME2),
+        DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            matches!(arrives, MYSQL_TYPE_NEWDECIMAL | MYSQL_TYPE_DECIMAL)
+        }
+        _ => true,
     }
 }
 

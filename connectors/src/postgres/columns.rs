@@ -9,6 +9,7 @@ use tokio_postgres::types::{Kind, Type};
 
 use super::configuration::{Configuration, Unrepresentable};
 use super::connection::Server;
+use super::error;
 use super::listing::get;
 use super::snapshot::Snapshot;
 use super::wire::Wire;
@@ -150,7 +151,7 @@ pub(super) async fn of_query(
     statement: &str,
 ) -> Result<Vec<RemoteColumn>> {
     let wrong = |message: String| Error::user("INVALID_QUERY", message);
-    let described = snapshot.describe(server, statement).await?;
+    let described = snapshot.describe(server, statement).await.map_err(error::of_query)?;
     let mut columns: Vec<RemoteColumn> = Vec::with_capacity(described.columns().len());
     for column in described.columns() {
         let (name, type_name) = (column.name().to_owned(), column.type_().name().to_owned());

@@ -34,13 +34,26 @@ pub(super) fn of_statement(configuration: &Configuration, error: &tokio_postgres
         return Error::source("SOURCE_DEADLINE_EXCEEDED", format!("{source}: {said}"))
             .with_hint("Raise statement_deadline_seconds of the catalog if it may take longer.");
     }
-    let failed = Error::source(
-        "SOURCE_QUERY_FAILED",
-        format!("{source} failed: {said} (SQLSTATE {})", code.code()),
-    );
+    let failed = format!("{source} failed: {said} (SQLSTATE {})", code.code());
+    // No such column, table, schema, operator of these types, type: our statements name only what was there.
+    if ["42703", "42P01", "3F000", "42883", "42804", "42704"].contains(&code.code()) {
+        return Error::schema_changed(failed);
+    }
+    let failed = Error::source("SOURCE_QUERY_FAILED", failed);
     // Classes that pass: shutdown, serialization, and a snapshot whose holder went away.
     let passes = ["57P", "40", "22023", "08"].iter().any(|class| code.code().starts_with(class));
     if passes { failed.retryable() } else { failed }
+}
+
+/// Returns the error of a statement in a user's own words, who may name what was never there.
+pub(super) fn of_query(error: Error) -> Error {
+    match error.is_schema_changed() {
+        false => error,
+        true => {
+            let message = error.message.split_once(": ").map_or(&*error.message, |(_, said)| said);
+            Error::source("SOURCE_QUERY_FAILED", message)
+        }
+    }
 }
 
 /// Returns the error of a statement that writes a table, or makes or drops it.

@@ -9,6 +9,7 @@
 //! statistics      what the server knows of a table's rows and values
 //! pushdown        which conditions mean the same on both sides; how they are written
 //! splits          cuts a table into ranges of pages
+//! unchanged       whether the tables of a scan are still what it was planned for
 //! reader          one split: COPY stream -> decode -> batches
 //! write           rows into a table: batches -> encode -> COPY, one transaction
 //! define          what is made and dropped, and of which types
@@ -31,6 +32,7 @@ mod snapshot;
 mod splits;
 mod statistics;
 mod tls;
+mod unchanged;
 mod wire;
 mod write;
 

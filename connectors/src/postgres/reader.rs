@@ -18,7 +18,7 @@ use tokio_postgres::CopyOutStream;
 
 use super::connection::{Connection, Server};
 use super::decode::Decoder;
-use super::{error, splits};
+use super::{error, splits, unchanged};
 
 /// Returns the rows of a split. Nothing is opened before the stream is polled; dropping it cancels.
 pub(super) fn open(
@@ -30,18 +30,20 @@ pub(super) fn open(
     let shared = splits::shared(scan)?;
     let select = splits::statement(scan, split)?;
     let decoder = Decoder::new(scan, settings.batch_size)?;
-    let server = Arc::clone(server);
+    let schema = scan.output_schema();
+    let (server, scan) = (Arc::clone(server), scan.clone());
     let query_id = settings.query_id.clone();
     let begin = async move {
         let snapshot = Some(shared.snapshot.as_str());
         let mut connection = server.connect(Purpose::Read, &query_id, snapshot).await?;
+        unchanged::refuse_changed(&server, &connection, &scan, &select).await?;
         let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
         let rows = Box::pin(connection.copy_out(&server, &copy).await?);
         let reading = Reading { rows: Some(rows), connection, decoder, server };
         Ok::<_, DataFusionError>(stream::try_unfold(reading, Reading::next))
     };
     let batches = stream::once(begin.boxed()).try_flatten();
-    Ok(Box::pin(RecordBatchStreamAdapter::new(scan.output_schema(), batches)))
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
 }
 
 /// A running `COPY`.

@@ -88,7 +88,11 @@ impl Reader {
         let failed = |error: rusqlite::Error| {
             self.file.failed(&format!("reading table \"{}\"", self.scan.table), &error)
         };
-        let mut statement = connection.prepare(&self.statement).map_err(failed)?;
+        let mut statement =
+            connection.prepare(&self.statement).map_err(|error| match self.gone(&error) {
+                Some(changed) => changed,
+                None => failed(error),
+            })?;
         let mut rows = statement.raw_query();
         if self.scan.counts_rows() {
             let row = rows.next().map_err(failed)?;
@@ -117,6 +121,15 @@ impl Reader {
             self.send(columns.take()?)?;
         }
         Ok(())
+    }
+
+    /// Returns the error for a table or column that is not there any more: our statement names only what was.
+    fn gone(&self, error: &rusqlite::Error) -> Option<Error> {
+        let said = error.to_string();
+        let is_gone = said.starts_with("no such column") || said.starts_with("no such table");
+        let table = self.scan.display_name();
+        (is_gone && self.scan.query.is_none())
+            .then(|| Error::schema_changed(format!("table \"{table}\": {said}")))
     }
 
     fn append(

@@ -12,6 +12,9 @@ use super::{CreateTable, ExplainMode, Show, Statement, parser_error};
 /// The most parts of a name: catalog, schema, table.
 const NAME_PARTS_MAX: usize = 3;
 
+/// The procedure that forgets names of catalogs; Trino has it under this name.
+const FLUSH: &str = "flush_metadata_cache";
+
 /// Functions that fold a value column of an aggregate table.
 const VALUE_FUNCTIONS: [&str; 5] = ["SUM", "MIN", "MAX", "COUNT", "REPLACE"];
 
@@ -72,6 +75,9 @@ impl Reader<'_> {
         }
         if self.words(&["ROLLBACK"]) {
             return Ok(Some(Statement::RollbackBatch));
+        }
+        if self.words(&["CALL"]) {
+            return self.call().map(Some);
         }
         if self.words(&["CREATE"]) {
             return self.create();
@@ -167,6 +173,25 @@ impl Reader<'_> {
         }
         let value = self.value()?;
         Ok(Statement::SetSession { name, value })
+    }
+
+    /// `CALL [catalog.]system.flush_metadata_cache()`: the one procedure.
+    fn call(&mut self) -> Result<Statement> {
+        let name = parts_of(&self.name()?);
+        let name: Vec<&str> = name.iter().map(String::as_str).collect();
+        let catalog = match name.as_slice() {
+            ["system", FLUSH] => None,
+            [catalog, "system", FLUSH] => Some((*catalog).to_owned()),
+            other => {
+                let message = format!("the procedure {}", other.join("."));
+                return Err(Error::not_supported(message).with_hint(
+                    "CALL catalog.system.flush_metadata_cache() is the one that there is.",
+                ));
+            }
+        };
+        self.expect_symbol(&Token::LParen)?;
+        self.expect_symbol(&Token::RParen)?;
+        Ok(Statement::FlushMetadata { catalog })
     }
 
     fn create(&mut self) -> Result<Option<Statement>> {
@@ -468,6 +493,20 @@ mod tests {
         assert_eq!((name.as_str(), kind.as_str()), ("pg", "postgres"));
         let expected = [("host", "db"), ("port", "5432"), ("Tls", "off"), ("a.b", "-1")];
         assert!(properties.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected));
+    }
+
+    #[test]
+    fn the_one_procedure_is_of_a_catalog_or_of_all() {
+        for (sql, expected) in [
+            ("CALL Pg.system.flush_metadata_cache()", Some("pg")),
+            ("call system.flush_metadata_cache();", None),
+        ] {
+            let Statement::FlushMetadata { catalog } = parse(sql).unwrap().statement else {
+                panic!("another statement");
+            };
+            assert_eq!(catalog.as_deref(), expected);
+        }
+        assert_eq!(parse("CALL pg.system.sync()").unwrap_err().code, "NOT_SUPPORTED");
     }
 
     #[test]

@@ -72,6 +72,10 @@ pub(crate) enum Statement {
     Analyze {
         table: ObjectName,
     },
+    /// `CALL [catalog.]system.flush_metadata_cache()`: of one catalog, or of all.
+    FlushMetadata {
+        catalog: Option<String>,
+    },
     Use {
         catalog: Option<String>,
         schema: Option<String>,

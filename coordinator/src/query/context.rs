@@ -20,7 +20,7 @@ use super::run::optimized;
 use super::{Coordinator, StatementKind};
 use crate::parse::{ExplainMode, Statement, TableVersions};
 use crate::plan::{Planned, Planner};
-use crate::resolve::Found;
+use crate::resolve::{Found, TableName};
 use crate::results;
 use crate::schedule::{self, Retry, RunOptions};
 use crate::session::{Session, Snapshot};
@@ -73,6 +73,14 @@ impl QueryContext<'_> {
         match resolver.find(&name, version, &self.scope).await? {
             Found::Table(table) => Ok(table.schema()),
             Found::View(view) => Ok(self.planner().plan_view(&view, 0).await?.schema()),
+        }
+    }
+
+    /// Returns the columns of a table that was listed; as old as the catalog's `metadata_freshness` says.
+    pub(crate) async fn listed_columns(&self, name: TableName) -> Result<SchemaRef> {
+        match self.coordinator.resolver.listed_columns(&name, &self.scope).await? {
+            Some(columns) => Ok(columns),
+            None => self.columns_of(&[name.catalog, name.schema, name.table]).await,
         }
     }
 

@@ -4,8 +4,10 @@
 //! text ─parse─► statement ─resolve─► tables ─plan─► logical plan ─► physical plan ─results─► rows
 //! ```
 //! Front doors only encode what comes back; they never plan or execute anything themselves. [`context`] is one
-//! statement on this way, [`run`] what a logical plan becomes, [`verify`] asks some queries again.
+//! statement on this way, [`run`] what a logical plan becomes, [`again`] a query that is planned a second time, [`verify`]
+//! asks some queries again.
 
+mod again;
 mod context;
 mod run;
 mod verify;
@@ -29,6 +31,7 @@ use meshwork_engine::connector::TableEntry;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result, environment, functions};
 
+use self::again::Again;
 use self::context::Answer;
 pub(crate) use self::context::QueryContext;
 use self::verify::Asked;
@@ -146,12 +149,18 @@ impl fmt::Debug for Running {
     }
 }
 
-/// A statement that was admitted, and what it reads and sets.
-struct Started {
-    answer: Answer,
-    snapshot: Snapshot,
+/// What a client asked for: enough to plan it again.
+struct Request {
+    session: Arc<Session>,
+    sql: String,
+    parameters: Vec<ScalarValue>,
+}
+
+/// A statement that has begun to answer.
+struct Begun {
+    kind: StatementKind,
+    rows: SendableRecordBatchStream,
     scope: Arc<QueryScope>,
-    admitted: Admitted,
 }
 
 impl Coordinator {
@@ -231,42 +240,39 @@ impl Coordinator {
         parameters: Vec<ScalarValue>,
         plan: Option<PreparedPlan>,
     ) -> Result<Running> {
-        let (coordinator, session) = (Arc::clone(self), Arc::clone(session));
-        let sql = sql.to_owned();
+        let coordinator = Arc::clone(self);
+        let request =
+            Arc::new(Request { session: Arc::clone(session), sql: sql.to_owned(), parameters });
         // Boxed: the futures of planning are large, and doors hold many.
-        let executed = async move {
-            Box::pin(coordinator.execute_here(&session, &sql, parameters, plan)).await
-        };
+        let executed = async move { Box::pin(coordinator.execute_here(&request, plan)).await };
         computed(executed.boxed()).await
     }
 
     async fn execute_here(
         self: &Arc<Self>,
-        session: &Arc<Session>,
-        sql: &str,
-        parameters: Vec<ScalarValue>,
+        request: &Arc<Request>,
         plan: Option<PreparedPlan>,
     ) -> Result<Running> {
         let query_id = match &plan {
             Some(plan) => plan.query_id.clone(),
             None => self.history.next_id(),
         };
-        let record = self.history.begin(query_id, session.user(), sql);
+        let record = self.history.begin(query_id, request.session.user(), &request.sql);
         let guard = EndGuard::new(Arc::clone(&self.history), Arc::clone(&record));
-        let to_check = self.is_sampled(&session.snapshot()).then(|| parameters.clone());
-        let start = Box::pin(self.start(session, sql, parameters, plan, &record));
-        let started = record.cancel.run_until_cancelled(start);
-        match started.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
-            Ok(Started { answer, snapshot, scope, admitted }) => {
-                let kept = Kept::new(guard, &scope, admitted);
-                let running = self.deliver(answer, &snapshot, &scope, kept).await?;
-                if let (StatementKind::Rows, Some(parameters)) = (running.kind, to_check) {
-                    let (session, sql) = (Arc::clone(session), sql.to_owned());
-                    let record = Arc::clone(&running.record);
-                    let asked = Asked { session, snapshot, scope, record, sql, parameters };
-                    self.check_later(asked);
+        let is_sampled = self.is_sampled(&request.session.snapshot());
+        let begin = Box::pin(self.admit(request, plan, &record));
+        let begun = record.cancel.run_until_cancelled(begin);
+        match begun.await.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled"))) {
+            Ok((Begun { kind, rows, scope }, admitted)) => {
+                if is_sampled && kind == StatementKind::Rows {
+                    let (request, record) = (Arc::clone(request), Arc::clone(&record));
+                    let (snapshot, scope) = (request.session.snapshot(), Arc::clone(&scope));
+                    self.check_later(Asked { request, snapshot, scope, record });
                 }
-                Ok(running)
+                let kept = Kept::new(guard, &scope, admitted);
+                let rows = results::deliver(rows, kept);
+                let versions = scope.versions();
+                Ok(Running { record, kind, schema: rows.schema(), rows, versions })
             }
             Err(error) => {
                 guard.end(Some(&error));
@@ -311,27 +317,8 @@ impl Coordinator {
         self.resolver.tables(catalog, schema).await
     }
 
-    /// Returns the columns of a table or view; `None` if there is none of that name.
-    ///
-    /// # Errors
-    /// `Source` when the source cannot be asked.
-    pub async fn table_schema(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        catalog: &str,
-        schema: &str,
-        table: &str,
-    ) -> Result<Option<SchemaRef>> {
-        let context = self.context(session, "metadata");
-        let parts = [catalog, schema, table].map(str::to_owned);
-        match context.columns_of(&parts).await {
-            Ok(schema) => Ok(Some(schema)),
-            Err(error) if error.code.ends_with("_NOT_FOUND") => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn context<'a>(
+    /// Returns what a statement or a listing asks with: what it pins in a source, it pins once for all its tables.
+    pub(crate) fn context<'a>(
         self: &'a Arc<Self>,
         session: &'a Arc<Session>,
         query_id: &str,
@@ -360,47 +347,49 @@ impl Coordinator {
         QueryContext { coordinator: self, session, snapshot, scope, config }
     }
 
-    async fn start(
+    /// Begins a statement when its turn comes; a query that its source does not know any more once more.
+    async fn admit(
         self: &Arc<Self>,
-        session: &Arc<Session>,
-        sql: &str,
-        parameters: Vec<ScalarValue>,
+        request: &Arc<Request>,
         plan: Option<PreparedPlan>,
         record: &QueryRecord,
-    ) -> Result<Started> {
+    ) -> Result<(Begun, Admitted)> {
         let admitted = self.admission.admit().await?;
-        if let Some(PreparedPlan { planned, snapshot, scope, .. }) = plan {
-            let answer = Answer::Plan(planned, StatementKind::Rows);
-            return Ok(Started { answer, snapshot, scope, admitted });
-        }
-        let Parsed { statement, versions } = parse(sql)?;
-        let context = self.context(session, &record.id);
-        let answer = context.answer(statement, &versions, parameters).await?;
-        let QueryContext { snapshot, scope, .. } = context;
-        Ok(Started { answer, snapshot, scope, admitted })
+        let first = self.begin(request, plan, record, Again::Once).await;
+        let begun = match first {
+            Err(error) if error.is_schema_changed() && again::only_reads(&request.sql) => {
+                tracing::info!(query_id = record.id, %error, "query is planned again");
+                let second = self.begin(request, None, record, Again::Never).await;
+                second.map_err(|later| again::both(error, later))?
+            }
+            other => other?,
+        };
+        Ok((begun, admitted))
     }
 
-    async fn deliver(
+    async fn begin(
         self: &Arc<Self>,
-        answer: Answer,
-        snapshot: &Snapshot,
-        scope: &Arc<QueryScope>,
-        kept: Kept,
-    ) -> Result<Running> {
-        let record = Arc::clone(kept.guard.record());
-        let versions = scope.versions();
+        request: &Arc<Request>,
+        plan: Option<PreparedPlan>,
+        record: &QueryRecord,
+        again: Again,
+    ) -> Result<Begun> {
+        let (answer, snapshot, scope) = match plan {
+            Some(PreparedPlan { planned, snapshot, scope, .. }) => {
+                (Answer::Plan(planned, StatementKind::Rows), snapshot, scope)
+            }
+            None => {
+                let Parsed { statement, versions } = parse(&request.sql)?;
+                let context = self.context(&request.session, &record.id);
+                let parameters = request.parameters.clone();
+                let answer = context.answer(statement, &versions, parameters).await?;
+                (answer, context.snapshot, context.scope)
+            }
+        };
         let (kind, rows) = match answer {
             Answer::Plan(planned, kind) => {
-                let run = self.run(planned, snapshot, scope, kind, &record);
-                let ran = record.cancel.run_until_cancelled(run).await;
-                let ran = ran.unwrap_or_else(|| Err(Error::cancelled("the query was cancelled")));
-                let rows = match ran {
-                    Ok(rows) => rows,
-                    Err(error) => {
-                        kept.guard.end(Some(&error));
-                        return Err(error);
-                    }
-                };
+                let request = (again == Again::Once).then(|| Arc::clone(request));
+                let rows = self.run(planned, &snapshot, &scope, kind, record, request).await?;
                 (kind, if kind == StatementKind::Update { results::as_count(rows) } else { rows })
             }
             Answer::Batch(batch) => (StatementKind::Rows, one_batch(batch)?),
@@ -408,8 +397,7 @@ impl Coordinator {
                 (StatementKind::Update, one_batch(results::count_batch(rows)?)?)
             }
         };
-        let rows = results::deliver(rows, kept);
-        Ok(Running { record, kind, schema: rows.schema(), rows, versions })
+        Ok(Begun { kind, rows, scope })
     }
 }
 

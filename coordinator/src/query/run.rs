@@ -14,7 +14,7 @@ use meshwork_engine::Result;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::{JOIN_KEYS_MAX_FOR_ROW_SOURCES, QuerySettings, set_for_all_nodes};
 
-use super::{Coordinator, StatementKind};
+use super::{Coordinator, Request, StatementKind, again};
 use crate::history::QueryRecord;
 use crate::plan::Planned;
 use crate::schedule::{self, Retry, RunOptions};
@@ -22,8 +22,8 @@ use crate::session::Snapshot;
 use crate::{fragment, order, pushdown, reduce, results};
 
 impl Coordinator {
-    /// Starts a plan; it is made again when a worker is lost before the first row has left. A change is never
-    /// run twice.
+    /// Starts a plan; it is made again when a worker is lost before the first row has left, and from `request` on when
+    /// a source is not what it was. A change is never run twice.
     pub(super) async fn run(
         self: &Arc<Self>,
         planned: Arc<Planned>,
@@ -31,6 +31,7 @@ impl Coordinator {
         scope: &Arc<QueryScope>,
         kind: StatementKind,
         record: &QueryRecord,
+        request: Option<Arc<Request>>,
     ) -> Result<SendableRecordBatchStream> {
         let planned = self.reduced(planned, snapshot, scope).await?;
         let first = self.fragment(&planned, snapshot).await?;
@@ -41,9 +42,21 @@ impl Coordinator {
             cluster: self.cluster.clone(),
         };
         let (coordinator, snapshot) = (Arc::clone(self), snapshot.clone());
-        let replan = move |retry: Retry| match kind {
-            StatementKind::Update => future::ready(Err(retry.cause)).boxed(),
-            StatementKind::Rows => coordinator.fragment(&planned, &snapshot),
+        let (query_id, columns) = (record.id.clone(), first.plan().schema());
+        let replan = move |retry: Retry| match (kind, &request) {
+            (StatementKind::Update, _) => future::ready(Err(retry.cause)).boxed(),
+            (StatementKind::Rows, _) if !again::may_help(&retry.cause) => {
+                coordinator.fragment(&planned, &snapshot)
+            }
+            (StatementKind::Rows, None) => future::ready(Err(retry.cause)).boxed(),
+            (StatementKind::Rows, Some(request)) => {
+                let (coordinator, request) = (Arc::clone(&coordinator), Arc::clone(request));
+                let (query_id, columns) = (query_id.clone(), Arc::clone(&columns));
+                let again = async move {
+                    coordinator.planned_again(&request, &query_id, &columns, retry.cause).await
+                };
+                again.boxed()
+            }
         };
         Ok(schedule::run(first, options, replan))
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::row::{RowConverter, SortField};
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
@@ -25,24 +24,22 @@ use meshwork_engine::{Error, Result, environment};
 use rand::Rng;
 
 use super::context::Answer;
-use super::{Coordinator, StatementKind};
+use super::{Coordinator, Request, StatementKind};
 use crate::fragment;
 use crate::history::QueryRecord;
 use crate::parse::{Parsed, parse};
 use crate::schedule::{self, RunOptions};
-use crate::session::{Session, Snapshot};
+use crate::session::Snapshot;
 
 /// Rules that are tried one by one.
 const SUSPECTS_MAX: usize = 24;
 
 /// A query to be asked again.
 pub(super) struct Asked {
-    pub(super) session: Arc<Session>,
+    pub(super) request: Arc<Request>,
     pub(super) snapshot: Snapshot,
     pub(super) scope: Arc<QueryScope>,
     pub(super) record: Arc<QueryRecord>,
-    pub(super) sql: String,
-    pub(super) parameters: Vec<ScalarValue>,
 }
 
 /// How a query is asked.
@@ -123,9 +120,9 @@ impl Coordinator {
         settings.pushdown = way.pushdown;
         settings.rules_off = encoded_rules(&way.off);
         let scope = asked.scope.run_with(settings);
-        let context = self.context_of(&asked.session, asked.snapshot.clone(), scope);
-        let Parsed { statement, versions } = parse(&asked.sql)?;
-        let answer = context.answer(statement, &versions, asked.parameters.clone()).await?;
+        let context = self.context_of(&asked.request.session, asked.snapshot.clone(), scope);
+        let Parsed { statement, versions } = parse(&asked.request.sql)?;
+        let answer = context.answer(statement, &versions, asked.request.parameters.clone()).await?;
         let Answer::Plan(planned, StatementKind::Rows) = answer else { return Ok(None) };
         if !is_determined(&planned.plan)? {
             return Ok(None);

@@ -9,13 +9,13 @@ use datafusion::arrow::datatypes::Field;
 use datafusion::catalog::TableProvider;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use meshwork_engine::Result;
-use meshwork_engine::connector::{ReadVersion, TableEntry, TableKind};
+use meshwork_engine::connector::{TableEntry, TableKind};
 use meshwork_engine::scope::QueryScope;
 
 use super::system::{entries_of, table_of, texts};
-use super::{INFORMATION_SCHEMA, Resolver, TableName, table_schema};
+use super::{INFORMATION_SCHEMA, Resolver, TableName};
 
-/// Tables that are asked for their columns at the same time.
+/// Schemas that are asked for their tables, and tables for their columns, at the same time.
 const LOOKUPS_MAX: usize = 8;
 
 pub(super) fn entries() -> Vec<TableEntry> {
@@ -47,12 +47,22 @@ async fn schemata(resolver: &Resolver, catalog: &str) -> Result<Arc<dyn TablePro
 
 /// Returns all tables of a catalog with their schemas.
 async fn all_tables(resolver: &Resolver, catalog: &str) -> Result<Vec<(String, TableEntry)>> {
-    let mut all = Vec::new();
-    for schema in resolver.schema_names(catalog).await? {
-        let tables = resolver.tables(catalog, &schema).await?;
-        all.extend(tables.into_iter().map(|entry| (schema.clone(), entry)));
-    }
-    Ok(all)
+    let schemas = resolver.schema_names(catalog).await?;
+    let tables: Vec<Vec<(String, TableEntry)>> = stream::iter(schemas)
+        .map(|schema| tables_of(resolver, catalog, schema))
+        .buffered(LOOKUPS_MAX)
+        .try_collect()
+        .await?;
+    Ok(tables.into_iter().flatten().collect())
+}
+
+async fn tables_of(
+    resolver: &Resolver,
+    catalog: &str,
+    schema: String,
+) -> Result<Vec<(String, TableEntry)>> {
+    let tables = resolver.tables(catalog, &schema).await?;
+    Ok(tables.into_iter().map(|entry| (schema.clone(), entry)).collect())
 }
 
 async fn tables(resolver: &Resolver, catalog: &str) -> Result<Arc<dyn TableProvider>> {
@@ -133,8 +143,8 @@ async fn columns_of(
     scope: &Arc<QueryScope>,
 ) -> Result<Vec<Row>> {
     let name = TableName { catalog: catalog.to_owned(), schema, table };
-    let found = match resolver.find(&name, ReadVersion::Committed, scope).await {
-        Ok(found) => table_schema(&found),
+    let found = match resolver.listed_columns(&name, scope).await {
+        Ok(columns) => columns,
         Err(error) => {
             tracing::debug!(table = %name, %error, "table is listed without its columns");
             None

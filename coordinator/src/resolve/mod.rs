@@ -1,12 +1,14 @@
 //! Names to tables: configured catalogs, views, `information_schema` and system tables.
 //!
 //! Every table that a statement names is looked up here, once, before planning; the planner sees only what was
-//! found. A name that is not there is an error with its place in the text.
+//! found. A name that is not there is an error with its place in the text. What is listed may be remembered for a
+//! while ([`remembered`]); what is planned with never is.
 
 mod analyses;
 mod definitions;
 mod files;
 mod information_schema;
+mod remembered;
 mod system;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{ObjectName, visit_relations};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::{Connector, ReadVersion, TableEntry, TableKind};
 use meshwork_engine::scope::QueryScope;
@@ -34,8 +38,12 @@ pub(crate) use system::{INFORMATION_SCHEMA, SYSTEM_CATALOG};
 pub use system::{NodeRow, Nodes, SystemTables};
 pub(crate) use system::{batch_of, texts};
 
+use self::remembered::{Age, Remembered};
 use crate::parse::{TableVersions, functions_read, parts_of, statement_of};
 use crate::session::Snapshot;
+
+/// Tables of one statement that are looked up at the same time.
+const LOOKUPS_MAX: usize = 16;
 
 /// What the planner takes for a catalog and a schema that nobody names.
 pub(crate) const PLANNER_CATALOG: &str = "datafusion";
@@ -71,6 +79,7 @@ pub struct Resolver {
     catalogs: Arc<CatalogRegistry>,
     definitions: Arc<Definitions>,
     analyses: Arc<Analyses>,
+    remembered: Remembered,
     system: SystemTables,
 }
 
@@ -82,7 +91,8 @@ impl Resolver {
         system: SystemTables,
     ) -> Self {
         let analyses = Arc::new(Analyses::new(Arc::clone(definitions.store())));
-        Self { catalogs, definitions, analyses, system }
+        let remembered = Remembered::new(Arc::clone(&catalogs));
+        Self { catalogs, definitions, analyses, remembered, system }
     }
 
     /// The durable definitions of catalogs and views.
@@ -148,31 +158,41 @@ impl Resolver {
     ) -> Result<FoundTables> {
         let (references, _ctes) = resolve_table_references(statement, true)?;
         let functions = functions_read(statement);
-        let mut found = BTreeMap::new();
+        let mut lookups: Vec<BoxFuture<'_, Result<(TableName, Found)>>> = Vec::new();
         for reference in references {
             let parts = reference_parts(&reference);
             if functions.contains(&parts) {
                 continue;
             }
-            let place = |error: Error| match error.location {
-                None => match place_of(statement, &parts) {
-                    Some(at) => error.at(at),
-                    None => error,
-                },
-                Some(_) => error,
+            let lookup = async move {
+                let found = self.look_up(&parts, versions, session, scope).await;
+                let found = found.map_err(|error| match place_of(statement, &parts) {
+                    Some(at) if error.location.is_none() => error.at(at),
+                    _ => error,
+                })?;
+                Ok((planner_name(&parts, session), found))
             };
-            let name = self.full_name(&parts, session).map_err(place)?;
-            let (real, version) = match versions.get(&name.table) {
-                Some((table, version)) => (
-                    TableName { table: table.to_owned(), ..name.clone() },
-                    ReadVersion::At(version),
-                ),
-                None => (name.clone(), session.read_version()),
-            };
-            let table = self.find(&real, version, scope).await.map_err(place)?;
-            found.insert(planner_name(&parts, session), table);
+            lookups.push(lookup.boxed());
         }
-        Ok(found)
+        // In the order of the statement, so that of several errors it is always the first.
+        stream::iter(lookups).buffered(LOOKUPS_MAX).try_collect().await
+    }
+
+    async fn look_up(
+        &self,
+        parts: &[String],
+        versions: &TableVersions,
+        session: &Snapshot,
+        scope: &Arc<QueryScope>,
+    ) -> Result<Found> {
+        let name = self.full_name(parts, session)?;
+        match versions.get(&name.table) {
+            Some((table, version)) => {
+                let real = TableName { table: table.to_owned(), ..name };
+                self.find(&real, ReadVersion::At(version), scope).await
+            }
+            None => self.find(&name, session.read_version(), scope).await,
+        }
     }
 
     /// Looks one table up.
@@ -205,13 +225,14 @@ impl Resolver {
             return Ok(Found::Table(table));
         }
         // A name that was folded to lower case may stand for one that the source spells otherwise.
-        match self.other_spelling(&connector, name).await? {
-            Some((schema, table)) => {
-                let table = connector.table(&schema, &table, version, scope).await?;
-                table.map(Found::Table).ok_or_else(|| table_not_found(name))
+        for age in [Age::Remembered, Age::New] {
+            if let Some((schema, table)) = self.other_spelling(name, age).await?
+                && let Some(table) = connector.table(&schema, &table, version, scope).await?
+            {
+                return Ok(Found::Table(table));
             }
-            None => Err(self.explain_missing(&connector, name).await),
         }
+        Err(self.explain_missing(name).await)
     }
 
     /// Returns a table's name as its source spells it.
@@ -228,7 +249,7 @@ impl Resolver {
         if connector.table(&name.schema, &name.table, version, scope).await?.is_some() {
             return Ok(name);
         }
-        match self.other_spelling(&connector, &name).await? {
+        match self.other_spelling(&name, Age::New).await? {
             Some((schema, table)) => Ok(TableName { schema, table, ..name }),
             None => Err(table_not_found(&name)),
         }
@@ -248,15 +269,32 @@ impl Resolver {
         names
     }
 
-    /// Returns the names of a catalog's schemas, sorted.
+    /// Returns the names of a catalog's schemas, sorted; as old as its `metadata_freshness` says.
     ///
     /// # Errors
     /// `User` when there is no such catalog, `Source` when it cannot be asked.
     pub async fn schema_names(&self, catalog: &str) -> Result<Vec<String>> {
+        self.schema_names_of(catalog, Age::Remembered).await
+    }
+
+    /// Whether a catalog has a schema; a name that is not remembered is asked for.
+    ///
+    /// # Errors
+    /// `User` when there is no such catalog, `Source` when it cannot be asked.
+    pub(crate) async fn has_schema(&self, catalog: &str, schema: &str) -> Result<bool> {
+        for age in [Age::Remembered, Age::New] {
+            if self.schema_names_of(catalog, age).await?.iter().any(|name| name == schema) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn schema_names_of(&self, catalog: &str, age: Age) -> Result<Vec<String>> {
         let mut names = if catalog == SYSTEM_CATALOG {
             system::schema_names()
         } else {
-            self.connector(catalog)?.schema_names().await?
+            self.remembered.of(catalog)?.schemas(age).await?.to_vec()
         };
         names.push(INFORMATION_SCHEMA.to_owned());
         names.extend(self.definitions.view_schemas(catalog));
@@ -265,7 +303,7 @@ impl Resolver {
         Ok(names)
     }
 
-    /// Returns the tables and views of a schema, sorted by name.
+    /// Returns the tables and views of a schema, sorted by name; as old as the catalog's `metadata_freshness` says.
     ///
     /// # Errors
     /// `User` when there is no such catalog, `Source` when it cannot be asked.
@@ -276,7 +314,8 @@ impl Resolver {
         if catalog == SYSTEM_CATALOG {
             return Ok(system::entries(schema));
         }
-        let mut tables = self.connector(catalog)?.tables(schema).await?;
+        let mut tables =
+            self.remembered.of(catalog)?.tables(schema, Age::Remembered).await?.to_vec();
         let views = self.definitions.view_names(catalog, schema);
         tables.extend(views.into_iter().map(|name| TableEntry {
             name,
@@ -287,21 +326,49 @@ impl Resolver {
         Ok(tables)
     }
 
-    async fn other_spelling(
+    /// Returns the columns of a listed table; as old as the catalog's `metadata_freshness` says. Those of a view are not
+    /// known before it is planned, and none if there is no such table.
+    pub(crate) async fn listed_columns(
         &self,
-        connector: &Arc<dyn Connector>,
         name: &TableName,
-    ) -> Result<Option<(String, String)>> {
-        let schemas = connector.schema_names().await?;
-        let Some(schema) = only_match(&schemas, &name.schema) else { return Ok(None) };
-        let tables = connector.tables(schema).await?;
-        let names: Vec<String> = tables.into_iter().map(|entry| entry.name).collect();
-        Ok(only_match(&names, &name.table).map(|table| (schema.clone(), table.clone())))
+        scope: &Arc<QueryScope>,
+    ) -> Result<Option<SchemaRef>> {
+        let TableName { catalog, schema, table } = name;
+        let is_view = self.definitions.view(catalog, schema, table).is_some();
+        if catalog == SYSTEM_CATALOG || schema == INFORMATION_SCHEMA || is_view {
+            return match self.find(name, ReadVersion::Committed, scope).await? {
+                Found::Table(table) => Ok(Some(table.schema())),
+                Found::View(_) => Ok(None),
+            };
+        }
+        self.remembered.of(catalog)?.columns(schema, table, scope).await.map(Some)
     }
 
-    async fn explain_missing(&self, connector: &Arc<dyn Connector>, name: &TableName) -> Error {
-        let schemas = connector.schema_names().await.unwrap_or_default();
-        if only_match(&schemas, &name.schema).is_some() {
+    /// Forgets what is remembered of a catalog's names: something was made or dropped in it.
+    pub(crate) fn forget(&self, catalog: &str) {
+        self.remembered.forget(catalog);
+    }
+
+    /// Forgets what is remembered of all catalogs' names.
+    pub(crate) fn forget_all(&self) {
+        self.remembered.forget_all();
+    }
+
+    async fn other_spelling(&self, name: &TableName, age: Age) -> Result<Option<(String, String)>> {
+        let names = self.remembered.of(&name.catalog)?;
+        let schemas = names.schemas(age).await?;
+        let Some(schema) = only_match(schemas.iter(), &name.schema) else { return Ok(None) };
+        let tables = names.tables(schema, age).await?;
+        let table = only_match(tables.iter().map(|entry| &entry.name), &name.table);
+        Ok(table.map(|table| (schema.clone(), table.clone())))
+    }
+
+    async fn explain_missing(&self, name: &TableName) -> Error {
+        let schemas = match self.remembered.of(&name.catalog) {
+            Ok(names) => names.schemas(Age::New).await.unwrap_or_default(),
+            Err(_without_connector) => Arc::default(),
+        };
+        if only_match(schemas.iter(), &name.schema).is_some() {
             return table_not_found(name);
         }
         Error::user(
@@ -313,11 +380,14 @@ impl Resolver {
 }
 
 /// Returns the exact match, or the only one that differs in case alone.
-fn only_match<'a>(names: &'a [String], wanted: &str) -> Option<&'a String> {
-    if let Some(exact) = names.iter().find(|name| *name == wanted) {
+fn only_match<'a>(
+    names: impl Iterator<Item = &'a String> + Clone,
+    wanted: &str,
+) -> Option<&'a String> {
+    if let Some(exact) = names.clone().find(|name| *name == wanted) {
         return Some(exact);
     }
-    let mut alike = names.iter().filter(|name| name.to_lowercase() == wanted.to_lowercase());
+    let mut alike = names.filter(|name| name.to_lowercase() == wanted.to_lowercase());
     alike.next().filter(|_first| alike.next().is_none())
 }
 
@@ -406,12 +476,4 @@ pub fn like(text: &str, pattern: &str) -> bool {
     }
     let chars = |text: &str| text.chars().collect::<Vec<_>>();
     matches(&chars(text), &chars(pattern))
-}
-
-/// Returns the schema of a found table; that of a view is not known before it is planned.
-pub(crate) fn table_schema(found: &Found) -> Option<SchemaRef> {
-    match found {
-        Found::Table(table) => Some(table.schema()),
-        Found::View(_) => None,
-    }
 }

@@ -1,4 +1,4 @@
-//! `CREATE CATALOG` and `DROP CATALOG`.
+//! `CREATE CATALOG`, `DROP CATALOG`, and what is remembered of their names.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +42,7 @@ pub(super) async fn drop_catalog(
     if definitions.catalogs().iter().any(|definition| definition.name == name) {
         definitions.drop_catalog(name).await?;
         coordinator.catalogs.remove(name);
+        coordinator.resolver.forget(name);
         return Ok(0);
     }
     if coordinator.resolver.catalog_names().iter().any(|known| known == name) {
@@ -50,4 +51,17 @@ pub(super) async fn drop_catalog(
             .with_hint("Remove its file on the coordinator and start it again."));
     }
     if if_exists { Ok(0) } else { Err(catalog_not_found(name)) }
+}
+
+/// Forgets the names that are remembered of a catalog, or of all.
+pub(super) fn flush_metadata(context: &QueryContext<'_>, catalog: Option<&str>) -> Result<()> {
+    let resolver = &context.coordinator.resolver;
+    match catalog {
+        None => resolver.forget_all(),
+        Some(name) if resolver.catalog_names().iter().any(|known| known == name) => {
+            resolver.forget(name);
+        }
+        Some(name) => return Err(catalog_not_found(name)),
+    }
+    Ok(())
 }

@@ -37,8 +37,10 @@ pub(crate) async fn change(
         }
         Statement::CreateSchema { name, if_not_exists } => {
             let (catalog, schema) = schema_of(context, Some(&name))?;
-            let connector = context.coordinator.resolver.connector(&catalog)?;
-            connector.create_schema(&schema, if_not_exists).await.map(|()| 0)
+            let resolver = &context.coordinator.resolver;
+            let made = resolver.connector(&catalog)?.create_schema(&schema, if_not_exists).await;
+            resolver.forget(&catalog);
+            made.map(|()| 0)
         }
         Statement::CreateTable(table) => tables::create_table(context, *table, versions).await,
         Statement::DropTable { name, if_exists } => {
@@ -49,6 +51,9 @@ pub(crate) async fn change(
         }
         Statement::DropView { name, if_exists } => {
             views::drop_view(context, &name, if_exists).await
+        }
+        Statement::FlushMetadata { catalog } => {
+            catalogs::flush_metadata(context, catalog.as_deref()).map(|()| 0)
         }
         Statement::Analyze { table } => statistics::analyze(context, &table).await,
         Statement::BeginBatch => batches::begin_batch(context).await,

@@ -15,7 +15,7 @@ pub(super) async fn use_names(
     let (catalog, schema) = match (catalog, schema) {
         (None, Some(name)) => {
             let is_schema = match &current {
-                Some(catalog) => resolver.schema_names(catalog).await?.contains(&name),
+                Some(catalog) => resolver.has_schema(catalog, &name).await?,
                 None => false,
             };
             if is_schema {
@@ -31,7 +31,7 @@ pub(super) async fn use_names(
         (catalog, schema) => (catalog, schema),
     };
     if let (Some(catalog), Some(schema)) = (&catalog, &schema)
-        && !resolver.schema_names(catalog).await?.contains(schema)
+        && !resolver.has_schema(catalog, schema).await?
     {
         let message = format!("schema \"{schema}\" does not exist in catalog \"{catalog}\"");
         return Err(Error::user("SCHEMA_NOT_FOUND", message));

@@ -27,7 +27,7 @@ pub(crate) async fn show(context: &QueryContext<'_>, show: &Show) -> Result<Reco
         Show::Tables { schema, like } => {
             let (catalog, schema) = schema_of(context, schema.as_ref())?;
             let tables = resolver.tables(&catalog, &schema).await?;
-            if tables.is_empty() && !resolver.schema_names(&catalog).await?.contains(&schema) {
+            if tables.is_empty() && !resolver.has_schema(&catalog, &schema).await? {
                 let message =
                     format!("schema \"{schema}\" does not exist in catalog \"{catalog}\"");
                 return Err(Error::user("SCHEMA_NOT_FOUND", message));

@@ -24,7 +24,19 @@ pub(super) async fn create_table(
     table: CreateTable,
     versions: &TableVersions,
 ) -> Result<u64> {
-    let name = context.coordinator.resolver.full_name(&parts_of(&table.name), &context.snapshot)?;
+    let resolver = &context.coordinator.resolver;
+    let name = resolver.full_name(&parts_of(&table.name), &context.snapshot)?;
+    let made = make_table(context, &name, table, versions).await;
+    resolver.forget(&name.catalog);
+    made
+}
+
+async fn make_table(
+    context: &QueryContext<'_>,
+    name: &TableName,
+    table: CreateTable,
+    versions: &TableVersions,
+) -> Result<u64> {
     let connector = context.coordinator.resolver.connector(&name.catalog)?;
     let query = match &table.query {
         Some(query) => Some(context.plan(query, versions).await?),
@@ -38,7 +50,7 @@ pub(super) async fn create_table(
         }
         (None, None) => return Err(Error::internal("a table with neither columns nor query")),
     };
-    let is_view = views::is_view(context, &name);
+    let is_view = views::is_view(context, name);
     let exists = connector.tables(&name.schema).await?.iter().any(|entry| entry.name == name.table);
     if exists || is_view {
         return match table.if_not_exists && !is_view {
@@ -64,7 +76,7 @@ pub(super) async fn create_table(
         Some(query) => match connector.table_to_be(&request, &context.scope).await? {
             None => Some(query),
             Some(target) => {
-                return match insert_query(context, &name, target, query).await {
+                return match insert_query(context, name, target, query).await {
                     Err(error) if others_made_it(&error) => Ok(0),
                     filled => filled,
                 };
@@ -76,7 +88,7 @@ pub(super) async fn create_table(
         made => made?,
     }
     let Some(query) = query else { return Ok(0) };
-    match fill_table(context, &name, query).await {
+    match fill_table(context, name, query).await {
         Ok(rows) => Ok(rows),
         Err(error) => {
             if let Err(left) = connector.drop_table(&name.schema, &name.table).await {
@@ -181,8 +193,9 @@ pub(super) async fn drop_table(
 ) -> Result<u64> {
     let resolver = &context.coordinator.resolver;
     let name = resolver.full_name(&parts_of(name), &context.snapshot)?;
-    let dropped = resolver.connector(&name.catalog)?.drop_table(&name.schema, &name.table).await?;
-    if !dropped {
+    let dropped = resolver.connector(&name.catalog)?.drop_table(&name.schema, &name.table).await;
+    resolver.forget(&name.catalog);
+    if !dropped? {
         return if if_exists { Ok(0) } else { Err(table_not_found(&name)) };
     }
     // A table that is made anew under this name is another one.

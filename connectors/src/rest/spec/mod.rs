@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meshwork_engine::catalog::Secret;
+use meshwork_engine::environment::duration_of;
 use meshwork_engine::{Error, Result};
 use reqwest::StatusCode;
 use url::Url;
@@ -215,22 +216,9 @@ fn base_url(text: &str) -> Result<Url> {
     }
 }
 
-/// Reads `500ms`, `30s` or `5m`.
 fn duration(part: &str, text: Option<&String>, default: Duration) -> Result<Duration> {
     let Some(text) = text else { return Ok(default) };
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text.strip_prefix(digits).unwrap_or_default();
-    let millis = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        _ => None,
-    };
-    let count: Option<u64> = digits.parse().ok();
-    let millis = count.zip(millis).and_then(|(count, millis)| count.checked_mul(millis));
-    millis
-        .map(Duration::from_millis)
-        .ok_or_else(|| wrong(part, "is not a time like 500ms, 30s or 5m"))
+    duration_of(text).ok_or_else(|| wrong(part, "is not a time like 500ms, 30s or 5m"))
 }
 
 fn wrong(part: &str, what: &str) -> Error {

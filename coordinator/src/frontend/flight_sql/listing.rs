@@ -1,9 +1,11 @@
 //! Catalogs, schemas, tables and their columns, as drivers list them.
 //!
 //! No catalog named means all of them. A source that is down is left out of a listing over all
-//! catalogs, with a line in the log, and is an error where the client asked for it by name. Each
-//! source has a deadline, so that one that hangs never hangs the tree of a tool.
+//! catalogs, with a line in the log, and is an error where the client asked for it by name. Catalogs
+//! are asked at the same time and each has a deadline, so that one that hangs never hangs the tree
+//! of a tool. What is listed may be as old as a catalog's `metadata_freshness`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use arrow::datatypes::Schema;
 use arrow_flight::sql::{
     CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use meshwork_engine::connector::{TableEntry, TableKind};
 use meshwork_engine::{Result, environment};
+use parking_lot::Mutex;
 use tonic::Status;
 use tracing::warn;
 
@@ -23,11 +27,17 @@ use super::results::plain_schema;
 use super::sessions::Caller;
 use super::status::status_of;
 use crate::Coordinator;
+use crate::query::QueryContext;
+use crate::resolve::TableName;
 
-/// How long one source may take to answer for its schemas, tables or one table's columns.
-const SOURCE_DEADLINE: Duration = Duration::from_secs(15);
-/// How many questions to sources are under way at once.
-const CONCURRENT_QUESTIONS: usize = 16;
+/// How long one catalog may take to list its schemas and their tables.
+const CATALOG_DEADLINE: Duration = Duration::from_secs(15);
+/// How long one table's columns may take; behind the first that took longer, a catalog is not asked for others.
+const COLUMNS_DEADLINE: Duration = Duration::from_secs(5);
+/// Catalogs that are listed at the same time; those that hang hold up nobody else.
+const CATALOGS_AT_ONCE: usize = 64;
+/// How many questions to one catalog, or for columns, are under way at once.
+const QUESTIONS_AT_ONCE: usize = 16;
 
 /// The kinds of tables, as JDBC names them.
 const TABLE_TYPES: [&str; 3] = ["SYSTEM TABLE", "TABLE", "VIEW"];
@@ -60,69 +70,70 @@ impl Listing<'_> {
     ) -> Result<RecordBatch, Status> {
         let catalog = command.catalog.clone();
         let mut builder = command.into_builder();
-        for (catalog, schema) in self.schema_places(catalog.as_deref()).await? {
+        let schemas_of = |name: String| {
+            let listing = async move {
+                let schemas = self.coordinator.schema_names(&name).await?;
+                Ok(schemas.into_iter().map(|schema| (name.clone(), schema)).collect())
+            };
+            listing.boxed()
+        };
+        for (catalog, schema) in self.of_catalogs(catalog, schemas_of).await? {
             builder.append(catalog, schema);
         }
         Ok(builder.build()?)
     }
 
     pub(super) async fn tables(&self, command: CommandGetTables) -> Result<RecordBatch, Status> {
-        let include_schema = command.include_schema;
-        let places = self.table_places(&command).await?;
+        let catalog = command.catalog.clone();
+        let list = |name| self.tables_of(name, &command).boxed();
+        let places = self.of_catalogs(catalog, list).await?;
+        let tables = match command.include_schema {
+            true => self.with_columns(places).await,
+            false => {
+                let none = Arc::new(Schema::empty());
+                places.into_iter().map(|place| (place, Arc::clone(&none))).collect()
+            }
+        };
         let mut builder = command.into_builder();
-        let mut tables = stream::iter(places)
-            .map(|place| async move {
-                let schema = match include_schema {
-                    true => self.columns(&place).await,
-                    false => Arc::new(Schema::empty()),
-                };
-                (place, schema)
-            })
-            .buffered(CONCURRENT_QUESTIONS);
-        while let Some((Place { catalog, schema, entry }, columns)) = tables.next().await {
+        for (Place { catalog, schema, entry }, columns) in tables {
             builder.append(catalog, schema, entry.name, table_type(entry.kind), &columns)?;
         }
         Ok(builder.build()?)
     }
 
-    /// Returns (catalog, schema) of the catalog, or of all.
-    async fn schema_places(&self, catalog: Option<&str>) -> Result<Vec<(String, String)>, Status> {
-        let names = match catalog {
-            Some(name) => vec![name.to_owned()],
-            None => self.coordinator.catalog_names(),
-        };
-        let is_named = catalog.is_some();
-        let listed: Vec<Vec<(String, String)>> = stream::iter(names)
-            .map(|name| async move {
-                let question = self.coordinator.schema_names(&name);
-                let schemas = self.answer(&name, is_named, question).await?;
-                Ok(schemas.into_iter().map(|schema| (name.clone(), schema)).collect())
-            })
-            .buffered(CONCURRENT_QUESTIONS)
+    /// Returns what `list` says of the catalog that the client named, or of all catalogs, asked at the same time.
+    async fn of_catalogs<'b, T: Send>(
+        &self,
+        named: Option<String>,
+        list: impl Fn(String) -> BoxFuture<'b, Result<Vec<T>>>,
+    ) -> Result<Vec<T>, Status> {
+        let is_named = named.is_some();
+        let names = named.map_or_else(|| self.coordinator.catalog_names(), |name| vec![name]);
+        let answers = names.into_iter().map(|name| answer(list(name.clone()), name, is_named));
+        let listed: Vec<Vec<T>> = stream::iter(answers)
+            .buffered(CATALOGS_AT_ONCE)
             .try_collect()
             .await
             .map_err(|error: meshwork_engine::Error| status_of(error))?;
         Ok(listed.into_iter().flatten().collect())
     }
 
-    /// Returns the tables that the command asks for, asking only the sources that can have some.
-    async fn table_places(&self, command: &CommandGetTables) -> Result<Vec<Place>, Status> {
-        let is_named = command.catalog.is_some();
-        let schemas = self.schema_places(command.catalog.as_deref()).await?;
+    /// Returns the tables of a catalog that the command asks for, asking only the schemas that can have some.
+    async fn tables_of(&self, catalog: String, command: &CommandGetTables) -> Result<Vec<Place>> {
+        let schemas = self.coordinator.schema_names(&catalog).await?;
         let pattern = command.db_schema_filter_pattern.as_deref();
-        let schemas = keep_like(schemas, pattern, |(_, schema)| schema).map_err(status_of)?;
+        let schemas = keep_like(schemas, pattern, |schema| schema)?;
+        let catalog = &catalog;
         let listed: Vec<Vec<Place>> = stream::iter(schemas)
-            .map(|(catalog, schema)| async move {
-                let question = self.coordinator.tables(&catalog, &schema);
-                let entries = self.answer(&catalog, is_named, question).await?;
+            .map(|schema| async move {
+                let entries = self.coordinator.tables(catalog, &schema).await?;
                 let place =
                     |entry| Place { catalog: catalog.clone(), schema: schema.clone(), entry };
-                Ok(entries.into_iter().map(place).collect())
+                Ok::<_, meshwork_engine::Error>(entries.into_iter().map(place).collect())
             })
-            .buffered(CONCURRENT_QUESTIONS)
+            .buffered(QUESTIONS_AT_ONCE)
             .try_collect()
-            .await
-            .map_err(|error: meshwork_engine::Error| status_of(error))?;
+            .await?;
         let types = &command.table_types;
         let is_wanted = |place: &Place| {
             let kind = table_type(place.entry.kind);
@@ -130,41 +141,62 @@ impl Listing<'_> {
         };
         let places = listed.into_iter().flatten().filter(is_wanted).collect();
         let pattern = command.table_name_filter_pattern.as_deref();
-        keep_like(places, pattern, |place: &Place| &place.entry.name).map_err(status_of)
+        keep_like(places, pattern, |place: &Place| &place.entry.name)
     }
 
-    /// Returns the source's answer; where it has none, an error if the client named the catalog.
-    async fn answer<T>(
-        &self,
-        catalog: &str,
-        is_named: bool,
-        question: impl Future<Output = Result<Vec<T>>>,
-    ) -> Result<Vec<T>> {
-        let what = format!("listing catalog \"{catalog}\"");
-        let answer = environment::within(SOURCE_DEADLINE, &what, question).await.flatten();
-        match answer {
-            Err(error) if !is_named => {
-                warn!(catalog, %error, "left out of a listing");
-                Ok(Vec::new())
-            }
-            answer => answer,
+    /// Returns each table with its columns; without where they cannot be read, so that the others are still listed.
+    async fn with_columns(&self, places: Vec<Place>) -> Vec<(Place, Arc<Schema>)> {
+        let context = &self.coordinator.context(&self.caller.session, "metadata");
+        let late: &Mutex<BTreeSet<String>> = &Mutex::default();
+        stream::iter(places)
+            .map(|place| async move {
+                if late.lock().contains(&place.catalog) {
+                    return (place, Arc::new(Schema::empty()));
+                }
+                let columns = columns_of(context, &place).await.unwrap_or_else(|error| {
+                    warn!(catalog = place.catalog, %error, "no more columns are listed");
+                    late.lock().insert(place.catalog.clone());
+                    Arc::new(Schema::empty())
+                });
+                (place, columns)
+            })
+            .buffered(QUESTIONS_AT_ONCE)
+            .collect()
+            .await
+    }
+}
+
+/// Returns what a catalog lists; where it lists nothing in time, an error if the client named it.
+async fn answer<T>(
+    listing: BoxFuture<'_, Result<Vec<T>>>,
+    catalog: String,
+    is_named: bool,
+) -> Result<Vec<T>> {
+    let what = format!("listing catalog \"{catalog}\"");
+    match environment::within(CATALOG_DEADLINE, &what, listing).await.flatten() {
+        Err(error) if !is_named => {
+            warn!(catalog, %error, "left out of a listing");
+            Ok(Vec::new())
         }
+        listed => listed,
     }
+}
 
-    /// Returns the table's columns; none where they cannot be read, so that the others are still
-    /// listed.
-    async fn columns(&self, place: &Place) -> Arc<Schema> {
-        let Place { catalog, schema, entry } = place;
-        let what = format!("reading the columns of table \"{catalog}.{schema}.{}\"", entry.name);
-        let question =
-            self.coordinator.table_schema(&self.caller.session, catalog, schema, &entry.name);
-        match environment::within(SOURCE_DEADLINE, &what, question).await.flatten() {
-            Ok(Some(columns)) => plain_schema(&columns),
-            Ok(None) => Arc::new(Schema::empty()),
-            Err(error) => {
-                warn!(catalog, schema, table = entry.name, %error, "listed without columns");
-                Arc::new(Schema::empty())
-            }
+/// Returns the columns of a table, or none.
+///
+/// # Errors
+/// When the source took too long to say.
+async fn columns_of(context: &QueryContext<'_>, place: &Place) -> Result<Arc<Schema>> {
+    let Place { catalog, schema, entry } = place;
+    let name =
+        TableName { catalog: catalog.clone(), schema: schema.clone(), table: entry.name.clone() };
+    let what = format!("reading the columns of table \"{name}\"");
+    let question = Box::pin(context.listed_columns(name));
+    match environment::within(COLUMNS_DEADLINE, &what, question).await? {
+        Ok(columns) => Ok(plain_schema(&columns)),
+        Err(error) => {
+            warn!(catalog, schema, table = entry.name, %error, "listed without columns");
+            Ok(Arc::new(Schema::empty()))
         }
     }
 }

@@ -233,7 +233,7 @@ impl Statements {
         let plan = planned.held.and_then(|held| held.take());
         let running = self.start(caller, &planned.text, planned.parameters, plan).await?;
         let schema = planned.announced;
-        if schema.fields().len() != running.schema.fields().len() {
+        if !is_as_announced(&running, &schema) {
             return Err(Error::user(
                 "STATEMENT_CHANGED",
                 "the statement has other columns than when it was prepared",
@@ -339,6 +339,14 @@ impl Statements {
             .await
             .map_err(|error| placed(error, text))
     }
+}
+
+/// Whether a query has as many columns as clients were told, under the same names; their types are made to fit.
+fn is_as_announced(running: &Running, announced: &SchemaRef) -> bool {
+    let (now, then) = (running.schema.fields(), announced.fields());
+    let is_named = running.kind == StatementKind::Update
+        || now.iter().zip(then).all(|(now, then)| now.name() == then.name());
+    now.len() == then.len() && is_named
 }
 
 impl PreparedStatement {

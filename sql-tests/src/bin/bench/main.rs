@@ -7,12 +7,15 @@
 //! bench read        a whole table of PostgreSQL and of MariaDB, beside what else reads such into Arrow
 //! bench lookup      500 keys against an indexed table of PostgreSQL with ten million rows
 //! bench sums        sums over two tables of PostgreSQL while money moves between them
+//! bench listings    50,000 tables of five catalogs of PostgreSQL and MariaDB, listed in three ways
 //! bench start       how soon a node is ready, and what an idle one holds
 //! ```
-//! `BENCH_SCALE` (1), `BENCH_ROUNDS` (3) and `BENCH_FOLDER` (target/bench) change what is run. A figure is that of
+//! `BENCH_SCALE` (1), `BENCH_ROUNDS` (3) and `BENCH_FOLDER` (target/bench) change what is run, `BENCH_TABLES` (10000) how
+//! many tables a catalog has. A figure is that of
 //! the fastest round.
 
 mod federated;
+mod listings;
 mod lookup;
 mod read;
 mod start;
@@ -44,10 +47,11 @@ fn main() -> Result<()> {
         Some("read") => runtime.block_on(read::run()),
         Some("lookup") => runtime.block_on(lookup::run()),
         Some("sums") => runtime.block_on(sums::run()),
+        Some("listings") => runtime.block_on(listings::run()),
         Some("start") => runtime.block_on(start::run()),
         Some(other) => {
             bail!(
-                "there is no benchmark {other}: tpch, small, federated, read, lookup, sums, start"
+                "there is no benchmark {other}: tpch, small, federated, read, lookup, sums, listings, start"
             )
         }
     }
