@@ -123,6 +123,12 @@ impl Client {
         Ok(rows)
     }
 
+    /// Asks over a connection of its own whether the server is there.
+    pub(super) async fn answers(&self) -> Result<()> {
+        close(self.connect().await?).await;
+        Ok(())
+    }
+
     /// Returns a connection that was kept and still answers.
     async fn reuse(&self, purpose: Purpose) -> Option<Open> {
         loop {

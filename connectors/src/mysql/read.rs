@@ -19,7 +19,7 @@ use super::splits::KeyRange;
 use super::types::arrives_as;
 use super::values::cell;
 use crate::relational::{
-    BATCHES_AHEAD, Columns, condition, consumer_gone, counted, select, stream_of,
+    BATCHES_AHEAD, Columns, condition, consumer_gone, counted, select, stream_of, while_there,
 };
 
 /// All statements of a scan see one state of the tables that have versions (InnoDB's).
@@ -84,7 +84,9 @@ impl Reader {
             connection.query_drop(BEGIN).await?;
             connection.exec_iter(self.statement.as_str(), ()).await
         };
-        let result = within(deadline, "a statement", begin).await?.map_err(failed)?;
+        let is_there = || self.client.answers();
+        let result = while_there(deadline, "a statement", begin, is_there).await?;
+        let result = result.map_err(failed)?;
         self.refuse_other_types(result.columns_ref())?;
         if self.scan.counts_rows() {
             self.send_count(result).await?;
@@ -122,7 +124,9 @@ impl Reader {
 
     async fn send_count(&self, mut result: QueryResult<'_, '_, BinaryProtocol>) -> Result<()> {
         let deadline = self.client.options.answer_deadline();
-        let counts = within(deadline, "counting rows", result.collect::<u64>()).await?;
+        let is_there = || self.client.answers();
+        let counts = result.collect::<u64>();
+        let counts = while_there(deadline, "counting rows", counts, is_there).await?;
         let counts = counts.map_err(|error| self.failed(error))?;
         for batch in counted(&self.scan.output_schema(), counts.iter().sum(), self.batch_size) {
             self.send(batch?).await?;
@@ -135,7 +139,8 @@ impl Reader {
         let mut columns = Columns::new(self.scan.output_schema(), self.batch_size)?;
         loop {
             let fill = self.fill(&mut result, &mut columns);
-            let more = within(deadline, "reading rows", fill).await??;
+            let is_there = || self.client.answers();
+            let more = while_there(deadline, "reading rows", fill, is_there).await??;
             if !columns.is_empty() {
                 self.send(columns.take()?).await?;
             }

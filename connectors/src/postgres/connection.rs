@@ -37,6 +37,8 @@ const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
+/// What is sent and not confirmed for so long has not arrived.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
 
 /// The server behind one catalog, as one node sees it.
 #[derive(Debug)]
@@ -185,6 +187,7 @@ fn driver_config(configuration: &Configuration, query_id: &str) -> Config {
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
         .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(UNCONFIRMED_MAX)
         .ssl_mode(match configuration.tls {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,

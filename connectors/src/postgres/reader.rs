@@ -11,7 +11,6 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use meshwork_engine::Result;
 use meshwork_engine::connections::Purpose;
 use meshwork_engine::connector::Split;
-use meshwork_engine::environment::within;
 use meshwork_engine::remote::RemoteScan;
 use meshwork_engine::settings::QuerySettings;
 use tokio_postgres::CopyOutStream;
@@ -19,6 +18,7 @@ use tokio_postgres::CopyOutStream;
 use super::connection::{Connection, Server};
 use super::decode::Decoder;
 use super::{error, splits, unchanged};
+use crate::relational::while_there;
 
 /// Returns the rows of a split. Nothing is opened before the stream is polled; dropping it cancels.
 pub(super) fn open(
@@ -38,12 +38,20 @@ pub(super) fn open(
         let mut connection = server.connect(Purpose::Read, &query_id, snapshot).await?;
         unchanged::refuse_changed(&server, &connection, &scan, &select).await?;
         let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
-        let rows = Box::pin(connection.copy_out(&server, &copy).await?);
+        let deadline = server.configuration.statement_deadline;
+        let began = connection.copy_out(&server, &copy);
+        let rows = while_there(deadline, "waiting for the source", began, || answers(&server));
+        let rows = Box::pin(rows.await??);
         let reading = Reading { rows: Some(rows), connection, decoder, server };
         Ok::<_, DataFusionError>(stream::try_unfold(reading, Reading::next))
     };
     let batches = stream::once(begin.boxed()).try_flatten();
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+}
+
+/// Asks over a session of its own whether the server is there.
+async fn answers(server: &Server) -> Result<()> {
+    server.lookup("SELECT 1", &[]).await.map(drop)
 }
 
 /// A running `COPY`.
@@ -66,7 +74,8 @@ impl Reading {
                 Some(next) => next,
                 None => {
                     let deadline = self.server.configuration.statement_deadline;
-                    within(deadline, "waiting for rows of the source", rows.next()).await?
+                    let doing = "waiting for rows of the source";
+                    while_there(deadline, doing, rows.next(), || answers(&self.server)).await?
                 }
             };
             match next {

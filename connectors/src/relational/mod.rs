@@ -28,7 +28,7 @@ pub use dialect::{
 };
 pub use negotiate::{Agreement, Rules, Test};
 pub use select::{condition, select};
-pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of};
+pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of, while_there};
 pub use write::{
     create_table, identifiers, outcome_unknown, qualified, read_only, refuse_options, relation,
     rows_refused, table_exists,

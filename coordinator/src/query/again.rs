@@ -5,16 +5,21 @@
 //! begins with the text, so it looks everything up anew, under new snapshots.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as SqlStatement};
-use meshwork_engine::{Error, ErrorKind, Result};
+use meshwork_engine::{Error, ErrorKind, Result, environment};
 
 use super::context::{Answer, QueryContext};
 use super::{Coordinator, Request, StatementKind};
 use crate::parse::{Parsed, Statement, parse};
 use crate::schedule;
+
+/// So long a source that went away in the middle of a query is waited for: a database starts again in seconds.
+const BACK_DEADLINE: Duration = Duration::from_secs(10);
+const BACK_POLL: Duration = Duration::from_millis(500);
 
 /// Whether a plan that fails may be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +72,11 @@ pub(super) fn both(first: Error, second: Error) -> Error {
     }
 }
 
+/// Whether a source that went away is not back yet.
+fn is_away(first: &Error, later: &Error) -> bool {
+    !first.is_schema_changed() && (may_help(later) || later.code == "SOURCE_UNAVAILABLE")
+}
+
 impl Coordinator {
     /// Plans a query again whose columns a client knows already.
     ///
@@ -79,8 +89,16 @@ impl Coordinator {
         columns: &SchemaRef,
         cause: Error,
     ) -> Result<schedule::Planned> {
-        let again = Box::pin(self.plan_request(request, query_id)).await;
-        let planned = again.map_err(|later| both(cause.clone(), later))?;
+        let since = environment::instant();
+        let planned = loop {
+            match Box::pin(self.plan_request(request, query_id)).await {
+                Ok(planned) => break planned,
+                Err(later) if is_away(&cause, &later) && since.elapsed() < BACK_DEADLINE => {
+                    tokio::time::sleep(BACK_POLL).await;
+                }
+                Err(later) => return Err(both(cause, later)),
+            }
+        };
         let now = planned.plan().schema();
         let is_same = columns.fields().len() == now.fields().len()
             && columns.fields().iter().zip(now.fields()).all(|(one, other)| {

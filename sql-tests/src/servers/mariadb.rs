@@ -21,6 +21,9 @@ const SYSTEM_USER: &str = "mysql";
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
+/// What the server does first.
+const FIRST: &str = "first.sql";
+
 /// Who the tests are; the password has what must be written with care.
 const USER: &str = "tester";
 const PASSWORD: &str = "it's \"s3cret\" `42`";
@@ -38,6 +41,7 @@ pub struct MariaDb {
     process: Child,
     port: u16,
     folder: TempDir,
+    memory: &'static str,
 }
 
 impl MariaDb {
@@ -56,7 +60,7 @@ impl MariaDb {
         Self::start_with(LARGE_MEMORY)
     }
 
-    fn start_with(memory: &str) -> Result<Self> {
+    fn start_with(memory: &'static str) -> Result<Self> {
         let folder = TempDir::with_prefix("mariadb-").context("no scratch folder")?;
         let rows = folder.path().join("rows");
         let as_user = is_root()?;
@@ -78,12 +82,11 @@ impl MariaDb {
             .arg(folder.path().join(KEY))
             .arg("-out")
             .arg(&certificate))?;
-        let first = folder.path().join("first.sql");
         let password = PASSWORD.replace('\'', "''");
         fs::write(
-            &first,
+            folder.path().join(FIRST),
             format!(
-                "CREATE USER '{USER}'@'%' IDENTIFIED BY '{password}';\n\
+                "CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{password}';\n\
                  GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n\
                  SET GLOBAL sql_select_limit = 3;\n"
             ),
@@ -92,10 +95,20 @@ impl MariaDb {
             give_to(SYSTEM_USER, folder.path())?;
         }
         let port = free_port()?;
-        let mut process = serve(folder.path(), &rows, &first, port, memory, as_user)?;
-        let listens = |_said: &str| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop);
-        wait_until_ready("mariadbd", &mut process, &folder.path().join("log"), listens)?;
-        Ok(Self { process, port, folder })
+        let process = serve(folder.path(), port, memory, as_user)?;
+        Ok(Self { process, port, folder, memory })
+    }
+
+    /// Kills the server: its sessions break off.
+    pub fn break_down(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait().map(drop).context("mariadbd did not end")
+    }
+
+    /// Starts the server again on its port, with what was committed.
+    pub fn come_back(&mut self) -> Result<()> {
+        self.process = serve(self.folder.path(), self.port, self.memory, is_root()?)?;
+        Ok(())
     }
 
     /// Returns the port on the loopback.
@@ -145,20 +158,14 @@ impl Drop for MariaDb {
     }
 }
 
-fn serve(
-    folder: &Path,
-    rows: &Path,
-    first: &Path,
-    port: u16,
-    memory: &str,
-    as_user: bool,
-) -> Result<Child> {
+/// Starts the server and waits until it listens.
+fn serve(folder: &Path, port: u16, memory: &str, as_user: bool) -> Result<Child> {
     let log = File::create(folder.join("log"))?;
     let mut command = Command::new(program("mariadbd")?);
     command
         .arg("--no-defaults")
-        .arg(format!("--datadir={}", rows.display()))
-        .arg(format!("--init-file={}", first.display()))
+        .arg(format!("--datadir={}", folder.join("rows").display()))
+        .arg(format!("--init-file={}", folder.join(FIRST).display()))
         .arg(format!("--socket={}", folder.join("socket").display()))
         .arg(format!("--pid-file={}", folder.join("pid").display()))
         .arg(format!("--port={port}"))
@@ -175,5 +182,8 @@ fn serve(
     if as_user {
         command.arg(format!("--user={SYSTEM_USER}"));
     }
-    command.spawn().context("mariadbd did not start")
+    let mut process = command.spawn().context("mariadbd did not start")?;
+    let listens = |_said: &str| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop);
+    wait_until_ready("mariadbd", &mut process, &folder.join("log"), listens)?;
+    Ok(process)
 }

@@ -4,10 +4,12 @@
 
 mod mariadb;
 mod postgres;
+mod relay;
 mod s3;
 
 pub use mariadb::MariaDb;
 pub use postgres::{Postgres, Session};
+pub use relay::Relay;
 pub use s3::S3;
 
 use std::fs;

@@ -77,10 +77,22 @@ impl Postgres {
         run(&mut initdb)?;
         let port = free_port()?;
         let mut process = serve(folder.path(), &rows, port)?;
-        // It accepts connections before it is ready to serve them, and says so in its log.
-        let is_ready = |said: &str| said.contains("ready to accept connections").then_some(());
         wait_until_ready("postgres", &mut process, &folder.path().join("log"), is_ready)?;
         Ok(Self { process, port, folder })
+    }
+
+    /// Ends the server at once, as `pg_ctl stop -m immediate` does: its sessions break off.
+    pub fn break_down(&mut self) -> Result<()> {
+        run(Command::new("kill").arg("-QUIT").arg(self.process.id().to_string()))?;
+        stop(&mut self.process);
+        Ok(())
+    }
+
+    /// Starts the server again on its port, with what was committed.
+    pub fn come_back(&mut self) -> Result<()> {
+        let rows = self.folder.path().join("rows");
+        self.process = serve(self.folder.path(), &rows, self.port)?;
+        wait_until_ready("postgres", &mut self.process, &self.folder.path().join("log"), is_ready)
     }
 
     /// Returns the port on the loopback.
@@ -188,6 +200,11 @@ fn as_server(program: &Path) -> Result<Command> {
     command.args(["--reuid", SYSTEM_USER, "--regid", SYSTEM_USER, "--clear-groups", "--"]);
     command.arg(program);
     Ok(command)
+}
+
+/// It accepts connections before it is ready to serve them, and says so in its log.
+fn is_ready(said: &str) -> Option<()> {
+    said.contains("ready to accept connections").then_some(())
 }
 
 fn serve(folder: &Path, rows: &Path, port: u16) -> Result<Child> {

@@ -1,9 +1,10 @@
-//! Sources that do not stand still: tables that come, go and change while somebody asks for them, many queries over few
-//! connections, rules that turn out to be wrong.
+//! Sources that do not stand still: tables that come, go and change while somebody asks for them, servers that break down,
+//! networks that stall, many queries over few connections, rules that turn out to be wrong.
 
 mod budget;
 mod changes;
 mod metadata;
+mod outages;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use meshwork_engine::catalog::{CatalogDefinition, CatalogRegistry};
 use meshwork_sql_tests::local;
 
 /// A coordinator of this process, and a session.
+#[derive(Clone)]
 struct Here {
     coordinator: Arc<Coordinator>,
     session: Arc<Session>,
