@@ -36,6 +36,9 @@ pub enum Purpose {
     Write,
     /// Reading rows.
     Read,
+    /// Asking a source that has been silent for long whether it is there. There is one, beside the budget: those who wait
+    /// for a source that has gone away may hold all of it.
+    Probe,
 }
 
 /// How many connections there are for each purpose; together they are the budget. [`Purpose::Look`] takes what is
@@ -188,6 +191,7 @@ struct Budget {
     plan: Share,
     write: Share,
     read: Share,
+    probe: Share,
     wanted: watch::Sender<Wanted>,
 }
 
@@ -212,7 +216,7 @@ impl Budget {
     fn new(shares: Shares, wanted: watch::Sender<Wanted>) -> Self {
         let Shares { plan, write, read } = shares;
         let (plan, write, read) = (Share::new(plan), Share::new(write), Share::new(read));
-        Self { shares, plan, write, read, wanted }
+        Self { shares, plan, write, read, probe: Share::new(1), wanted }
     }
 
     async fn lease(&self, purpose: Purpose) -> Result<Lease> {
@@ -226,6 +230,7 @@ impl Budget {
             Purpose::Plan => self.taken(&self.plan).await?,
             Purpose::Write => self.taken(&self.write).await?,
             Purpose::Read => self.taken(&self.read).await?,
+            Purpose::Probe => self.taken(&self.probe).await?,
         };
         Ok(Lease::new(permit))
     }

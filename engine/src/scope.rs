@@ -45,6 +45,11 @@ impl QueryScope {
         Arc::new(Self { settings, kept, slots, ..Self::default() })
     }
 
+    /// Lets go of what the query has pinned, so that it can be begun anew.
+    pub fn let_go(&self) {
+        self.slots.lock().clear();
+    }
+
     /// Returns the scope of the session's running query; a scope of its own where there is none.
     pub fn of(config: &SessionConfig) -> Arc<Self> {
         config.get_extension::<Self>().unwrap_or_default()

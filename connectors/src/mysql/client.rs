@@ -125,7 +125,9 @@ impl Client {
 
     /// Asks over a connection of its own whether the server is there.
     pub(super) async fn answers(&self) -> Result<()> {
+        let lease = self.connections.lease(Purpose::Probe, CONNECT_DEADLINE).await?;
         close(self.connect().await?).await;
+        drop(lease);
         Ok(())
     }
 
@@ -186,7 +188,7 @@ impl Client {
             let wanted = match open.purpose {
                 Purpose::Look | Purpose::Plan => wanted.plan || wanted.read,
                 Purpose::Read => wanted.read,
-                Purpose::Write => true,
+                Purpose::Write | Purpose::Probe => true,
             };
             wanted || since.elapsed() >= KEPT
         };

@@ -51,7 +51,7 @@ pub(super) fn open(
 
 /// Asks over a session of its own whether the server is there.
 async fn answers(server: &Server) -> Result<()> {
-    server.lookup("SELECT 1", &[]).await.map(drop)
+    server.connect(Purpose::Probe, "", None).await.map(drop)
 }
 
 /// A running `COPY`.

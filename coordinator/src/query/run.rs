@@ -42,6 +42,7 @@ impl Coordinator {
             cluster: self.cluster.clone(),
         };
         let (coordinator, snapshot) = (Arc::clone(self), snapshot.clone());
+        let scope = Arc::clone(scope);
         let (query_id, columns) = (record.id.clone(), first.plan().schema());
         let replan = move |retry: Retry| match (kind, &request) {
             (StatementKind::Update, _) => future::ready(Err(retry.cause)).boxed(),
@@ -52,6 +53,8 @@ impl Coordinator {
             (StatementKind::Rows, Some(request)) => {
                 let (coordinator, request) = (Arc::clone(&coordinator), Arc::clone(request));
                 let (query_id, columns) = (query_id.clone(), Arc::clone(&columns));
+                // The new plan pins anew, and may have to wait for what this one holds.
+                scope.let_go();
                 let again = async move {
                     coordinator.planned_again(&request, &query_id, &columns, retry.cause).await
                 };
