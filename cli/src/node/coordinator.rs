@@ -208,16 +208,16 @@ impl Refresh {
         let mut defined = self.definitions.catalogs();
         loop {
             tokio::time::sleep(REFRESH_INTERVAL).await;
-            if let Err(error) = self.definitions.refresh().await {
+            let refreshed = self.definitions.refresh_then(|now| {
+                for gone in defined.iter().filter(|was| !now.iter().any(|is| is.name == was.name)) {
+                    self.catalogs.remove(&gone.name);
+                }
+                self.apply();
+                defined = now;
+            });
+            if let Err(error) = refreshed.await {
                 tracing::warn!(%error, "definitions cannot be refreshed");
-                continue;
             }
-            let now = self.definitions.catalogs();
-            for gone in defined.iter().filter(|was| !now.iter().any(|is| is.name == was.name)) {
-                self.catalogs.remove(&gone.name);
-            }
-            self.apply();
-            defined = now;
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::options::ZeroDates;
-use super::types::{Declared, Detail, engine_type};
+use super::types::{Declared, Detail, type_under};
 
 /// Databases of the server about itself.
 const SYSTEM_DATABASES: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
@@ -113,7 +113,7 @@ fn column(row: ColumnRow, n_keys: usize, zero_dates: ZeroDates) -> RemoteColumn 
         row;
     let base = base.to_lowercase();
     let declared = Declared { base: &base, full: &full, precision, scale };
-    let data_type = engine_type(declared);
+    let data_type = type_under(zero_dates, declared);
     let zero_is_null = zero_dates == ZeroDates::Null
         && matches!(data_type, DataType::Date32 | DataType::Timestamp(..));
     RemoteColumn {

@@ -49,6 +49,8 @@ pub(super) enum ZeroDates {
     Null,
     /// The query fails and names the column.
     Error,
+    /// All dates and times of day on a date are read as text, so that each is what it is.
+    Text,
 }
 
 /// What the parts of one scan see of each other.
@@ -96,8 +98,11 @@ impl Options {
         let zero_dates = match properties.optional("zero_dates").as_deref() {
             None | Some("null") => ZeroDates::Null,
             Some("error") => ZeroDates::Error,
+            Some("text") => ZeroDates::Text,
             Some(_) => {
-                return Err(properties.wrong("property \"zero_dates\" is neither null nor error"));
+                return Err(
+                    properties.wrong("property \"zero_dates\" is none of null, error, text")
+                );
             }
         };
         let read_consistency = match properties.optional("read_consistency").as_deref() {

@@ -11,7 +11,7 @@ use meshwork_engine::remote::{
 use meshwork_engine::{Error, Result};
 
 use super::text;
-use super::types::Detail;
+use super::types::{Detail, is_date};
 use crate::relational::negotiate::{own_rules, refused};
 use crate::relational::{
     Agreement, Dialect, Rules, Test, hexadecimal, standard_comparison, standard_list,
@@ -162,10 +162,9 @@ fn number(column: &RemoteColumn) -> Agreement {
 
 /// Answers one test of one column.
 fn tested(column: &RemoteColumn, test: Test<'_>) -> Outcome {
-    let dates = matches!(column.data_type, DataType::Date32 | DataType::Timestamp(..));
     if matches!(test, Test::Null) {
         // There, a zero date in a column that is NOT NULL passes IS NULL as well.
-        return match dates {
+        return match is_date(&column.remote_type) {
             true => refused(ReasonCode::Null, "a zero date may or may not be NULL there"),
             false => Outcome::Exact,
         };

@@ -12,7 +12,8 @@ use mysql_async::prelude::Queryable;
 use serde_json::json;
 
 use super::client::Client;
-use super::types::{Declared, Detail, engine_type};
+use super::options::ZeroDates;
+use super::types::{Declared, Detail, type_under};
 
 /// The character set of bytes that are no text.
 const BINARY: u16 = 63;
@@ -60,13 +61,13 @@ pub(super) async fn columns(client: &Arc<Client>, statement: &str) -> Result<Vec
             let message = format!("the query for the source has two columns named \"{name}\"");
             return Err(wrong(message).with_hint("Give one of them another name with AS."));
         }
-        columns.push(described(column, name));
+        columns.push(described(column, name, client.options.zero_dates));
     }
     Ok(columns)
 }
 
 /// Of text nobody says by which collation it is compared, so only numbers are known in filters.
-fn described(column: &Column, name: String) -> RemoteColumn {
+fn described(column: &Column, name: String, zero_dates: ZeroDates) -> RemoteColumn {
     let unsigned = column.flags().contains(ColumnFlags::UNSIGNED_FLAG);
     let base = base_of(column);
     let digits = column.column_length();
@@ -89,7 +90,7 @@ fn described(column: &Column, name: String) -> RemoteColumn {
     let known = if is_number { base } else { "" };
     RemoteColumn {
         name,
-        data_type: engine_type(declared),
+        data_type: type_under(zero_dates, declared),
         nullable: true,
         detail: json!(Detail { base: known.to_owned(), of_view: true, ..Detail::default() }),
         remote_type: full,

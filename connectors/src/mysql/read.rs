@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::connections::Purpose;
@@ -16,8 +17,8 @@ use tokio::sync::mpsc::{Sender, channel};
 use super::client::Client;
 use super::pushdown::MySql;
 use super::splits::KeyRange;
-use super::types::arrives_as;
-use super::values::cell;
+use super::types::{arrives_as, name_of};
+use super::values::{cell, date_text};
 use crate::relational::{
     BATCHES_AHEAD, Columns, condition, consumer_gone, counted, select, stream_of, while_there,
 };
@@ -170,8 +171,13 @@ impl Reader {
         let zero_dates = self.client.options.zero_dates;
         for (place, column) in self.output.iter().enumerate() {
             let value = row.as_ref(place).unwrap_or(&Value::NULL);
-            let fits = cell(value, &column.data_type, zero_dates)
-                .is_some_and(|cell| columns.append(place, cell));
+            let cell = match (value, &column.data_type) {
+                (Value::Date(..), DataType::Utf8) => {
+                    date_text(value, name_of(&column.remote_type) != "date")
+                }
+                (value, data_type) => cell(value, data_type, zero_dates),
+            };
+            let fits = cell.is_some_and(|cell| columns.append(place, cell));
             if !fits {
                 return Err(self.misfit(&column.name, &column.remote_type, value));
             }
@@ -189,7 +195,7 @@ impl Reader {
                 ),
             )
             .with_hint(
-                "Set the catalog's property zero_dates = 'null' to read such dates as NULL.",
+                "Set the catalog's property zero_dates to 'null' to read such dates as NULL, or to 'text' to read all dates as text.",
             );
         }
         Error::source(

@@ -8,6 +8,8 @@ use mysql_async::Column;
 use mysql_async::consts::{ColumnFlags, ColumnType};
 use serde::{Deserialize, Serialize};
 
+use super::options::ZeroDates;
+
 /// What else is known of a column; travels in `RemoteColumn::detail`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -109,6 +111,24 @@ pub(super) fn arrives_as(column: &Column, data_type: &DataType) -> bool {
     }
 }
 
+/// Returns the engine's type of a column under the catalog's policy.
+pub(super) fn type_under(policy: ZeroDates, declared: Declared<'_>) -> DataType {
+    match policy == ZeroDates::Text && is_date(declared.full) {
+        true => DataType::Utf8,
+        false => engine_type(declared),
+    }
+}
+
+/// Whether values of the type are dates, with a time of day or without, so that the calendar may not have them.
+pub(super) fn is_date(full: &str) -> bool {
+    matches!(name_of(full), "date" | "datetime" | "timestamp")
+}
+
+/// Returns the name of a type without its arguments and attributes.
+pub(super) fn name_of(full: &str) -> &str {
+    full.split(['(', ' ']).next().unwrap_or_default()
+}
+
 /// MySQL's decimals have up to 65 digits, of which up to 38 behind the point.
 fn decimal(declared: Declared<'_>) -> DataType {
     let precision = declared.precision.and_then(|precision| u8::try_from(precision).ok());
@@ -136,6 +156,9 @@ mod tests {
         assert_eq!(plain("set", "set('a','b')"), DataType::Utf8);
         assert_eq!(plain("inet6", "inet6"), DataType::Utf8);
         assert_eq!(plain("something_new", "something_new(3)"), DataType::Utf8);
+        let date = Declared { base: "date", full: "date", ..Declared::default() };
+        assert_eq!(type_under(ZeroDates::Null, date), DataType::Date32);
+        assert_eq!(type_under(ZeroDates::Text, date), DataType::Utf8);
         let sized = |base, precision, scale| {
             engine_type(Declared { base, full: base, precision: Some(precision), scale })
         };

@@ -53,6 +53,19 @@ fn from_bytes<'a>(bytes: &'a [u8], data_type: &DataType) -> Option<Cell<'a>> {
     }
 }
 
+/// Returns a date as the server writes it, with the time of day unless the column has none.
+pub(super) fn date_text(value: &Value, has_time: bool) -> Option<Cell<'static>> {
+    let Value::Date(year, month, day, hour, minute, second, micros) = value else { return None };
+    let mut text = format!("{year:04}-{month:02}-{day:02}");
+    if has_time {
+        text.push_str(&format!(" {hour:02}:{minute:02}:{second:02}"));
+        if *micros > 0 {
+            text.push_str(&format!(".{micros:06}"));
+        }
+    }
+    Some(Cell::Text(Cow::Owned(text)))
+}
+
 /// Returns days or microseconds since 1970, or `None` for a date that no calendar has.
 fn instant(value: &Value, data_type: &DataType) -> Option<i64> {
     let Value::Date(year, month, day, hour, minute, second, micros) = value else { return None };
@@ -137,6 +150,15 @@ mod tests {
         let value = Value::Date(1969, 12, 31, 23, 59, 59, 999_999);
         assert_eq!(cell(&value, &stamp, ZeroDates::Error), Some(Cell::Int(-1)));
         assert_eq!(cell(&value, &DataType::Date32, ZeroDates::Error), Some(Cell::Int(-1)));
+    }
+
+    #[test]
+    fn a_date_that_no_calendar_has_is_a_text() {
+        let text = |text: &str| Some(Cell::Text(Cow::Owned(text.to_owned())));
+        let value = Value::Date(2024, 2, 0, 12, 0, 0, 5);
+        assert_eq!(date_text(&value, false), text("2024-02-00"));
+        assert_eq!(date_text(&value, true), text("2024-02-00 12:00:00.000005"));
+        assert_eq!(date_text(&Value::NULL, true), None);
     }
 
     #[test]

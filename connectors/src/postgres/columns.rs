@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::{Kind, Type};
 
-use super::configuration::{Configuration, Unrepresentable};
+use super::configuration::{Configuration, Unbounded, Unrepresentable};
 use super::connection::Server;
 use super::error;
 use super::listing::get;
@@ -73,13 +73,25 @@ pub(super) enum Meaning {
     Composite,
 }
 
+/// As what the server sends a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Sent {
+    /// As what it is.
+    Itself,
+    /// As the text that the server writes.
+    Text,
+    /// A number as the nearest float.
+    Double,
+}
+
 /// What the connector keeps in `RemoteColumn::detail`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Detail {
     /// How the value arrives.
     pub(super) wire: Wire,
-    /// Whether the server is asked to send it as text.
-    pub(super) as_text: bool,
+    /// As what the server is asked to send it.
+    pub(super) sent: Sent,
     /// What may be pushed.
     pub(super) meaning: Meaning,
     /// Whether values that Arrow cannot hold are read as NULL.
@@ -98,7 +110,7 @@ impl Detail {
         if column.detail.is_null() {
             return Ok(Self {
                 wire: Wire::of_computed(&column.data_type)?,
-                as_text: false,
+                sent: Sent::Itself,
                 meaning: Meaning::Opaque,
                 may_become_null: false,
                 is_indexed: false,
@@ -168,7 +180,7 @@ pub(super) async fn of_query(
         let meaning = match column.type_().kind() {
             Kind::Composite(_) => Meaning::Composite,
             _ if arrives.wire == Wire::Text => Meaning::Opaque,
-            _ => meaning(&type_name, &arrives.wire, arrives.as_text, Collation::UNKNOWN),
+            _ => arrives.meaning(&type_name, Collation::UNKNOWN),
         };
         let detail = arrives.detail(&server.configuration, meaning, type_name.clone());
         columns.push(RemoteColumn {
@@ -197,7 +209,7 @@ pub(super) fn to_be(
         .ok_or_else(|| Error::not_supported(format!("column \"{name}\" of type {remote_type}")))?;
     let detail = Detail {
         wire,
-        as_text: false,
+        sent: Sent::Itself,
         meaning: Meaning::Opaque,
         may_become_null: false,
         is_indexed: false,
@@ -221,15 +233,38 @@ fn to_value(detail: &Detail) -> Result<Value> {
 /// How a type arrives.
 struct Arrives {
     wire: Wire,
-    as_text: bool,
+    sent: Sent,
+    /// Whether the server's values are of a wider type than the one here.
+    is_narrowed: bool,
 }
 
 impl Arrives {
     fn of(configuration: &Configuration, oid: u32, modifier: i32, base_type: &str) -> Self {
         let found = Wire::of_type(oid, modifier)
             .filter(|wire| configuration.arrays_as_lists || !matches!(wire, Wire::List(_)));
-        let as_text = found.is_none() || base_type == "bpchar";
-        Self { wire: found.unwrap_or(Wire::Text), as_text }
+        let narrowed = |wire, sent| Self { wire, sent, is_narrowed: true };
+        match (found, base_type, configuration.unbounded) {
+            (Some(wire), "bpchar", _) => Self { wire, sent: Sent::Text, is_narrowed: false },
+            (Some(wire), ..) => Self { wire, sent: Sent::Itself, is_narrowed: false },
+            (None, "numeric", Unbounded::Double) => narrowed(Wire::Float64, Sent::Double),
+            (None, "numeric", Unbounded::Decimal { precision, scale }) => {
+                match Wire::decimal(precision, scale) {
+                    Some(wire) => narrowed(wire, Sent::Itself),
+                    None => narrowed(Wire::Text, Sent::Text),
+                }
+            }
+            (None, ..) => narrowed(Wire::Text, Sent::Text),
+        }
+    }
+
+    /// Returns which conditions mean the same on both sides.
+    fn meaning(&self, base_type: &str, collation: Collation) -> Meaning {
+        match base_type {
+            "citext" => meaning(base_type, &self.wire, collation),
+            // The server compares something else than what the engine sees.
+            _ if self.is_narrowed => Meaning::Opaque,
+            _ => meaning(base_type, &self.wire, collation),
+        }
     }
 
     fn detail(self, configuration: &Configuration, meaning: Meaning, base_type: String) -> Detail {
@@ -237,7 +272,7 @@ impl Arrives {
             && self.wire.may_be_unrepresentable();
         Detail {
             wire: self.wire,
-            as_text: self.as_text,
+            sent: self.sent,
             meaning,
             may_become_null,
             is_indexed: false,
@@ -265,7 +300,7 @@ fn column(
     };
     let meaning = match get(row, 10)? {
         true => Meaning::Composite,
-        false => meaning(&base_type, &arrives.wire, arrives.as_text, collation),
+        false => arrives.meaning(&base_type, collation),
     };
     let detail = arrives.detail(configuration, meaning, base_type);
     let detail = Detail { is_indexed: get(row, 9)?, collation: get(row, 11)?, ..detail };
@@ -291,12 +326,10 @@ impl Collation {
     const UNKNOWN: Self = Self { is_deterministic: false, orders_bytes: false, stores_utf8: false };
 }
 
-fn meaning(base_type: &str, wire: &Wire, as_text: bool, collation: Collation) -> Meaning {
+fn meaning(base_type: &str, wire: &Wire, collation: Collation) -> Meaning {
     let any_character = collation.stores_utf8;
     match (base_type, wire) {
         ("bpchar" | "citext", _) => Meaning::CoarseText { any_character },
-        // Text by cast: the server compares something else than what the engine sees.
-        _ if as_text => Meaning::Opaque,
         (_, Wire::Text) if !collation.is_deterministic => Meaning::CoarseText { any_character },
         (_, Wire::Text) => Meaning::Text { ordered: collation.orders_bytes, any_character },
         (_, Wire::Float32 | Wire::Float64) => Meaning::Float,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use datafusion::arrow::datatypes::DECIMAL256_MAX_PRECISION;
 use meshwork_engine::Result;
 use meshwork_engine::catalog::{Properties, Secret};
 use meshwork_engine::connections::{Connections, Shares};
@@ -66,6 +67,38 @@ impl FromStr for Unrepresentable {
     }
 }
 
+/// How a `numeric` arrives that has no bounds, or more digits than Arrow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unbounded {
+    /// As text, with all its digits.
+    Text,
+    /// As the nearest float.
+    Double,
+    /// As a decimal; what does not fit has no counterpart, and nothing is rounded.
+    Decimal { precision: u8, scale: i8 },
+}
+
+impl FromStr for Unbounded {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "text" => Ok(Self::Text),
+            "double" => Ok(Self::Double),
+            other => {
+                let digits = other.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')'));
+                let (precision, scale) =
+                    digits.and_then(|digits| digits.split_once(',')).ok_or(())?;
+                let precision = precision.trim().parse().map_err(drop)?;
+                let scale = scale.trim().parse().map_err(drop)?;
+                let fits = (1..=DECIMAL256_MAX_PRECISION).contains(&precision)
+                    && u8::try_from(scale).is_ok_and(|scale| scale <= precision);
+                fits.then_some(Self::Decimal { precision, scale }).ok_or(())
+            }
+        }
+    }
+}
+
 /// One catalog as configured.
 #[derive(Debug)]
 pub(super) struct Configuration {
@@ -83,6 +116,7 @@ pub(super) struct Configuration {
     pub(super) connect_deadline: Duration,
     pub(super) statement_deadline: Duration,
     pub(super) unrepresentable: Unrepresentable,
+    pub(super) unbounded: Unbounded,
     /// Whether arrays of simple types are lists; otherwise they are text.
     pub(super) arrays_as_lists: bool,
     pub(super) pushdown: bool,
@@ -128,6 +162,12 @@ impl Configuration {
                 "unrepresentable",
                 Unrepresentable::Error,
                 "error, null",
+            )?,
+            unbounded: one_of(
+                &mut properties,
+                "numeric_without_bounds",
+                Unbounded::Text,
+                "text, double, decimal(precision, scale)",
             )?,
             arrays_as_lists: properties.parsed("arrays_as_lists", true)?,
             pushdown: properties.parsed("pushdown", true)?,

@@ -15,7 +15,7 @@ use meshwork_engine::{Error, Result};
 
 use super::columns::Detail;
 use super::configuration::Unrepresentable;
-use super::wire::{Unfit, Values};
+use super::values::{Unfit, Values};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the extension.
@@ -217,7 +217,7 @@ mod tests {
     use datafusion::arrow::datatypes::DataType;
     use meshwork_engine::remote::RemoteColumn;
 
-    use super::super::columns::Meaning;
+    use super::super::columns::{Meaning, Sent};
     use super::super::wire::Wire;
     use super::*;
 
@@ -229,7 +229,7 @@ mod tests {
             remote_type: String::new(),
             detail: serde_json::to_value(Detail {
                 wire: wire.clone(),
-                as_text: false,
+                sent: Sent::Itself,
                 meaning: Meaning::Opaque,
                 may_become_null: false,
                 is_indexed: false,

@@ -13,9 +13,10 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use meshwork_engine::remote::RemoteColumn;
 use meshwork_engine::{Error, Result};
 
-use super::columns::Detail;
+use super::columns::{Detail, Sent};
 use super::numeric::{put_decimal128, put_decimal256};
-use super::wire::{DAY_MICROS, EPOCH_DAYS, EPOCH_MICROS, NANOS_PER_MICRO, Wire};
+use super::values::{DAY_MICROS, EPOCH_DAYS, EPOCH_MICROS, NANOS_PER_MICRO};
+use super::wire::Wire;
 use crate::relational::rows_refused;
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -47,7 +48,7 @@ impl Form {
         Ok(Self {
             is_jsonb: base == "jsonb",
             item: base.strip_prefix('_').map_or(0, item_type),
-            is_cast: detail.as_text && !is_text_there,
+            is_cast: detail.sent != Sent::Itself && !is_text_there,
             wire: detail.wire,
         })
     }

@@ -5,7 +5,7 @@
 //! connection      one server session: TLS, pinned settings, budget, deadlines, cancellation
 //! snapshot        one transaction per query and catalog: looks up tables, exports what all splits read
 //! listing         schemas and tables
-//! columns         the columns of a table and how each arrives (types)
+//! columns         the columns of a table and how each arrives (wire); values become arrays
 //! statistics      what the server knows of a table's rows and values
 //! pushdown        which conditions mean the same on both sides; how they are written
 //! splits          cuts a table into ranges of pages
@@ -33,6 +33,7 @@ mod splits;
 mod statistics;
 mod tls;
 mod unchanged;
+mod values;
 mod wire;
 mod write;
 

@@ -5,9 +5,9 @@
 //! ```
 
 use bytes::{BufMut, BytesMut};
-use datafusion::arrow::datatypes::i256;
+use datafusion::arrow::datatypes::{Decimal128Type, Decimal256Type, DecimalType, i256};
 
-use super::wire::Unfit;
+use super::values::Unfit;
 
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xC000;
@@ -18,6 +18,13 @@ const GROUP: i128 = 10_000;
 const GROUP_DIGITS: i32 = 4;
 const HEADER_BYTES: usize = 8;
 
+/// How many digits a column's type has, and how many of them stand behind the point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Digits {
+    pub(super) precision: u8,
+    pub(super) scale: i8,
+}
+
 /// A value before its scale is applied: `groups` are the digits, the last of them counts `10^exponent`.
 struct Parts<'a> {
     groups: &'a [u8],
@@ -26,9 +33,9 @@ struct Parts<'a> {
 }
 
 /// Returns the value times `10^scale`; exact or not at all.
-pub(super) fn decimal128(bytes: &[u8], scale: i8) -> Result<i128, Unfit> {
+pub(super) fn decimal128(bytes: &[u8], digits: Digits) -> Result<i128, Unfit> {
     let parts = parts(bytes)?;
-    let shift = parts.exponent + i32::from(scale);
+    let shift = parts.exponent + i32::from(digits.scale);
     let (mut value, mut groups) = (0i128, parts.groups.chunks_exact(2).peekable());
     while let Some(group) = groups.next() {
         let group = i128::from(u16_of(group));
@@ -47,15 +54,18 @@ pub(super) fn decimal128(bytes: &[u8], scale: i8) -> Result<i128, Unfit> {
         let factor = 10i128.checked_pow(shift.unsigned_abs()).ok_or(TOO_LONG)?;
         value = times_plus(value, factor, 0)?;
     }
+    if !Decimal128Type::is_valid_decimal_precision(value, digits.precision) {
+        return Err(TOO_LONG);
+    }
     Ok(if parts.is_negative { -value } else { value })
 }
 
 /// Returns the value times `10^scale`; by way of its digits, because such numbers are rare.
-pub(super) fn decimal256(bytes: &[u8], scale: i8) -> Result<i256, Unfit> {
+pub(super) fn decimal256(bytes: &[u8], of_type: Digits) -> Result<i256, Unfit> {
     let parts = parts(bytes)?;
     let mut digits: String =
         parts.groups.chunks_exact(2).map(|group| format!("{:04}", u16_of(group))).collect();
-    let shift = parts.exponent + i32::from(scale);
+    let shift = parts.exponent + i32::from(of_type.scale);
     for _place in 0..shift.min(i32::from(u8::MAX)) {
         digits.push('0');
     }
@@ -70,6 +80,9 @@ pub(super) fn decimal256(bytes: &[u8], scale: i8) -> Result<i256, Unfit> {
         return Ok(i256::ZERO);
     }
     let value = i256::from_string(digits).ok_or(TOO_LONG)?;
+    if !Decimal256Type::is_valid_decimal_precision(value, of_type.precision) {
+        return Err(TOO_LONG);
+    }
     Ok(if parts.is_negative { value.wrapping_neg() } else { value })
 }
 
@@ -211,9 +224,13 @@ mod tests {
         bytes
     }
 
+    fn of(precision: u8, scale: i8) -> Digits {
+        Digits { precision, scale }
+    }
+
     fn check(bytes: &[u8], scale: i8, expected: i128) {
-        assert_eq!(decimal128(bytes, scale), Ok(expected));
-        assert_eq!(decimal256(bytes, scale), Ok(i256::from_i128(expected)));
+        assert_eq!(decimal128(bytes, of(38, scale)), Ok(expected));
+        assert_eq!(decimal256(bytes, of(76, scale)), Ok(i256::from_i128(expected)));
     }
 
     #[test]
@@ -235,17 +252,26 @@ mod tests {
         groups.extend([9999; 9]);
         groups.push(9000);
         check(&wire(0, 0, &groups), 37, 10i128.pow(38) - 1);
-        assert!(decimal128(&wire(9, 0, &[9999; 10]), 0).is_err());
-        assert!(decimal256(&wire(9, 0, &[9999; 10]), 0).is_ok());
+        assert!(decimal128(&wire(9, 0, &[9999; 10]), of(38, 0)).is_err());
+        assert!(decimal256(&wire(9, 0, &[9999; 10]), of(76, 0)).is_ok());
     }
 
     #[test]
     fn what_does_not_fit_is_no_value() {
-        assert_eq!(decimal128(&wire(0, 0, &[1, 2345]), 2), Err(TOO_LONG));
-        assert_eq!(decimal256(&wire(0, 0, &[1, 2345]), 2), Err(TOO_LONG));
-        assert!(matches!(decimal128(&wire(0, NAN, &[]), 2), Err(Unfit::Unrepresentable(_))));
-        assert!(matches!(decimal128(&wire(0, INFINITE, &[]), 2), Err(Unfit::Unrepresentable(_))));
-        assert!(matches!(decimal128(&[0, 1, 0], 2), Err(Unfit::Malformed(_))));
+        assert_eq!(decimal128(&wire(0, 0, &[1, 2345]), of(38, 2)), Err(TOO_LONG));
+        assert_eq!(decimal256(&wire(0, 0, &[1, 2345]), of(76, 2)), Err(TOO_LONG));
+        assert!(matches!(
+            decimal128(&wire(0, NAN, &[]), of(38, 2)),
+            Err(Unfit::Unrepresentable(_))
+        ));
+        assert!(matches!(
+            decimal128(&wire(0, INFINITE, &[]), of(38, 2)),
+            Err(Unfit::Unrepresentable(_))
+        ));
+        assert_eq!(decimal128(&wire(0, 0, &[1234]), of(4, 0)), Ok(1234));
+        assert_eq!(decimal128(&wire(0, 0, &[1234]), of(3, 0)), Err(TOO_LONG));
+        assert_eq!(decimal256(&wire(0, NEGATIVE, &[1234]), of(3, 0)), Err(TOO_LONG));
+        assert!(matches!(decimal128(&[0, 1, 0], of(38, 2)), Err(Unfit::Malformed(_))));
     }
 
     #[test]
@@ -259,7 +285,7 @@ mod tests {
                 put_decimal128(&mut buffer, value, scale);
                 let length = i32::from_be_bytes(buffer[..4].try_into().unwrap());
                 assert_eq!(usize::try_from(length).unwrap(), buffer.len() - 4);
-                assert_eq!(decimal128(&buffer[4..], scale), Ok(value), "{value} {scale}");
+                assert_eq!(decimal128(&buffer[4..], of(38, scale)), Ok(value), "{value} {scale}");
                 let mut wide = BytesMut::new();
                 put_decimal256(&mut wide, i256::from_i128(value), scale);
                 assert_eq!(wide, buffer, "{value} {scale}");
@@ -269,7 +295,7 @@ mod tests {
         for scale in [0, 1, 37, 76] {
             let mut buffer = BytesMut::new();
             put_decimal256(&mut buffer, longest, scale);
-            assert_eq!(decimal256(&buffer[4..], scale), Ok(longest), "{scale}");
+            assert_eq!(decimal256(&buffer[4..], of(76, scale)), Ok(longest), "{scale}");
         }
     }
 }

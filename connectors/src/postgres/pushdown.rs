@@ -7,7 +7,7 @@ use meshwork_engine::Result;
 use meshwork_engine::connector::Outcome;
 use meshwork_engine::remote::{Literal, Measure, Reason, ReasonCode, RemoteColumn};
 
-use super::columns::{Detail, Meaning};
+use super::columns::{Detail, Meaning, Sent};
 use super::wire::Wire;
 use crate::relational::negotiate::{own_rules, refused};
 use crate::relational::{Agreement, Dialect, Rules, Test, date_text, hexadecimal, timestamp_text};
@@ -27,7 +27,11 @@ impl Dialect for Postgres {
 
     fn selected(&self, column: &RemoteColumn) -> Result<String> {
         let name = self.identifier(&column.name)?;
-        Ok(if Detail::of(column)?.as_text { format!("{name}::text") } else { name })
+        Ok(match Detail::of(column)?.sent {
+            Sent::Itself => name,
+            Sent::Text => format!("{name}::text"),
+            Sent::Double => format!("{name}::float8"),
+        })
     }
 
     fn text(&self, value: &str, column: &RemoteColumn) -> Result<String> {
@@ -139,6 +143,8 @@ impl Rules for Postgres {
     fn sums(&self, column: &RemoteColumn) -> Agreement {
         let detail = known(column)?;
         match detail.wire {
+            // Rounded to the digits of a type that the server's values exceed, a sum would be another.
+            _ if detail.meaning == Meaning::Opaque => Err(own_rules(column)),
             Wire::Int16 | Wire::Int32 | Wire::Int64 | Wire::Decimal128 { .. } => Ok(()),
             Wire::Float32 | Wire::Float64 => Err(float("a sum of floats depends on their order")),
             _ => Err(own_rules(column)),

@@ -15,7 +15,7 @@ use meshwork_engine::statistics::{
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::columns::{Detail, Meaning};
+use super::columns::{Detail, Meaning, Sent};
 use super::connection::Server;
 use super::listing::get;
 use super::snapshot::Snapshot;
@@ -241,8 +241,8 @@ struct Values<'a> {
 impl<'a> Values<'a> {
     /// Arrays, and values that the engine sees in other words than the server, are of no use.
     fn of(column: &'a RemoteColumn) -> Result<Option<Self>> {
-        let Detail { wire, as_text, meaning, .. } = Detail::of(column)?;
-        let is_readable = !as_text && !matches!(wire, Wire::List(_) | Wire::Bytes);
+        let Detail { wire, sent, meaning, .. } = Detail::of(column)?;
+        let is_readable = sent == Sent::Itself && !matches!(wire, Wire::List(_) | Wire::Bytes);
         Ok((is_readable && meaning != Meaning::Composite).then_some(Self { column }))
     }
 

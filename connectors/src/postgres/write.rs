@@ -166,7 +166,8 @@ impl Work {
             is_direct &= !form.is_cast;
             types.push(format!("c{place} {}", staged_type(&form, &detail)));
             values.push(match form.is_cast {
-                true => format!("c{place}::{cast_type}"),
+                // By way of text, because a cast of a float to a numeric keeps fifteen digits only.
+                true => format!("c{place}::text::{cast_type}"),
                 false => format!("c{place}"),
             });
         }

@@ -105,8 +105,19 @@ impl Definitions {
     /// # Errors
     /// `Source` when the root cannot be read, `Internal` when a record is damaged.
     pub async fn refresh(&self) -> Result<()> {
+        self.refresh_then(|_catalogs| ()).await
+    }
+
+    /// Reads what others have added, and has the catalogs taken over before this process defines or drops another: a list
+    /// that is applied later would bring back what was dropped meanwhile.
+    ///
+    /// # Errors
+    /// `Source` when the root cannot be read, `Internal` when a record is damaged.
+    pub async fn refresh_then(&self, apply: impl FnOnce(Vec<CatalogDefinition>)) -> Result<()> {
         let _turn = self.turn.lock().await;
-        self.read_new().await
+        self.read_new().await?;
+        apply(self.catalogs());
+        Ok(())
     }
 
     /// The root that they are kept under.

@@ -152,14 +152,16 @@ impl Door {
         std::iter::once(Ok(coordinator)).chain(workers).collect()
     }
 
-    async fn run(&mut self, sql: &str) -> Result<meshwork_engine::Result<Answer>> {
+    /// Runs a statement to its end; the inner error is that of the statement.
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<meshwork_engine::Result<Answer>> {
         let answer =
             environment::within(STATEMENT_DEADLINE, &brief(sql), self.client.run(sql)).await;
         answer.map_err(|late| anyhow::anyhow!("{late}\n{}", self.cluster.logs()))
     }
 }
 
-fn shown(batches: &[RecordBatch]) -> Result<Rows> {
+/// Returns the values of an answer as they are shown, sorted.
+pub(crate) fn shown(batches: &[RecordBatch]) -> Result<Rows> {
     let options = FormatOptions::default().with_null(NULL);
     let mut rows = Vec::new();
     for batch in batches {

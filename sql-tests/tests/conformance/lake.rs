@@ -58,6 +58,10 @@ impl Source for Lake {
         types
     }
 
+    fn writable(&self) -> Option<Properties> {
+        Some(self.properties())
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             writes: Writes::Yes,

@@ -6,6 +6,7 @@
 //! reading    cases of what is read: types, NULLs, shapes, names, filters, projection, limit
 //! gathering  cases of what a source does beyond filters: aggregates, first rows of an order
 //! failing    cases of what goes wrong or is not there: writes, cancel, source down, broken tables
+//! page       what was seen, as the tables of docs/connectors: type_table, capability_table, markdown
 //! source     what a kind of source says about itself
 //! doors      both clusters, asked together
 //! lake, mysql, postgres, rest, sqlite, store, tpch; written for those that Meshwork writes
@@ -15,11 +16,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: what cannot be had fails it")]
 
+mod capability_table;
 mod doors;
 mod failing;
 mod gathering;
 mod lake;
+mod markdown;
 mod mysql;
+mod page;
 mod postgres;
 mod reading;
 mod rest;
@@ -28,6 +32,7 @@ mod sqlite;
 mod store;
 mod suite;
 mod tpch;
+mod type_table;
 mod written;
 
 use anyhow::Result;

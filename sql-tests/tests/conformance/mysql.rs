@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use meshwork_sql_tests::servers::{MariaDb, free_port};
 use mysql_async::prelude::Queryable;
 
-use crate::doors::Doors;
+use crate::doors::{Doors, NULL};
 use crate::source::{
-    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Writes, name_of, of, statements,
+    Away, Broken, Held, Kind, Limits, Properties, Source, Special, Table, Type, Writes, name_of,
+    of, special, statements, text_literal,
 };
 
 const SCHEMA: &str = "Odd `Schêma\"";
@@ -26,6 +27,12 @@ impl MySql {
             .execute(&[format!("CREATE DATABASE {} CHARACTER SET utf8mb4", quoted(SCHEMA))])
             .await?;
         Ok(source)
+    }
+
+    fn with(&self, key: &str, value: &str) -> Properties {
+        let mut properties = self.server.properties();
+        properties.insert(key.to_owned(), value.to_owned());
+        properties
     }
 
     async fn execute(&self, statements: &[String]) -> Result<()> {
@@ -89,8 +96,10 @@ impl Source for MySql {
                 "decimal(10,2)",
                 &[("-12345678.90", "-12345678.90"), ("0", "0.00")],
             ),
+            of("decimal(5,5) unsigned", "decimal(5,5)", &[("0.00123", "0.00123")]),
             of("decimal(65,30)", "decimal(65,30)", &[(long, long)]),
             of("float", "real", &[("1.5", "1.5"), ("-3.4e38", "-3.4e38")]),
+            of("float(7,3) unsigned", "real", &[("1.25", "1.25")]),
             of(
                 "double",
                 "double",
@@ -98,6 +107,7 @@ impl Source for MySql {
             ),
             of("bit(1)", "boolean", &[("b'1'", "true"), ("b'0'", "false")]),
             of("bit(9)", "varbinary", &[("b'100000001'", "0101"), ("b'0'", "0000")]),
+            of("bit(64)", "varbinary", &[("18446744073709551615", "ffffffffffffffff")]),
             of("date", "date", &[("'1000-01-01'", "1000-01-01"), ("'9999-12-31'", "9999-12-31")]),
             of(
                 "datetime(6)",
@@ -119,12 +129,19 @@ impl Source for MySql {
             of(
                 "time(6)",
                 "interval day to second",
-                &[("'-838:59:59'", "-PT3020399S"), ("'00:00:00.5'", "PT0.5S")],
+                &[
+                    ("'-838:59:59'", "-PT3020399S"),
+                    ("'838:59:59.999999'", "PT3020399.999999S"),
+                    ("'00:00:00.5'", "PT0.5S"),
+                ],
             ),
-            of("year", "smallint", &[("1901", "1901"), ("2155", "2155")]),
+            of("year", "smallint", &[("1901", "1901"), ("2155", "2155"), ("0000", "0")]),
             of("char(5)", "varchar", &[("'ab '", "ab"), ("''", "")]),
             of("varchar(20)", "varchar", &[("'héllo 🦀 '", "héllo 🦀 "), ("'NULL'", "NULL")]),
             of("varchar(5) CHARACTER SET latin1", "varchar", &[("'é'", "é")]),
+            of("tinytext", "varchar", &[("'a'", "a")]),
+            of("mediumtext", "varchar", &[("'a'", "a")]),
+            of("longtext", "varchar", &[("'a'", "a")]),
             of("text", "varchar", &[("'line\nbreak'", "line\nbreak")]),
             of("binary(3)", "varbinary", &[("'a'", "610000")]),
             of("varbinary(5)", "varbinary", &[("x'00ff'", "00ff"), ("''", "")]),
@@ -140,6 +157,7 @@ impl Source for MySql {
                     "123e4567-e89b-12d3-a456-426655440000",
                 )],
             ),
+            of("inet4", "varchar", &[("'10.0.0.1'", "10.0.0.1")]),
             of("inet6", "varchar", &[("'::1'", "::1")]),
             of(
                 "point",
@@ -147,6 +165,96 @@ impl Source for MySql {
                 &[("POINT(1, 2)", "000000000101000000000000000000f03f0000000000000040")],
             ),
         ]
+    }
+
+    fn speaks_sql(&self) -> bool {
+        true
+    }
+
+    fn writable(&self) -> Option<Properties> {
+        Some(self.with("writable", "true"))
+    }
+
+    fn policies(&self) -> Vec<(&'static str, Properties)> {
+        vec![
+            ("zero_dates = error", self.with("zero_dates", "error")),
+            ("zero_dates = text", self.with("zero_dates", "text")),
+        ]
+    }
+
+    fn specials(&self) -> Vec<Special> {
+        let date = |declared, value, text| {
+            special(declared, value, &[NULL, "SOURCE_VALUE_MISMATCH", text])
+        };
+        vec![
+            date("date", "'0000-00-00'", "0000-00-00"),
+            date("date", "'2024-02-00'", "2024-02-00"),
+            date("date", "'2024-00-00'", "2024-00-00"),
+            date("datetime(6)", "'0000-00-00 00:00:00'", "0000-00-00 00:00:00"),
+            date("datetime(6)", "'2024-02-00 12:00:00.5'", "2024-02-00 12:00:00.500000"),
+            date("timestamp NULL", "'0000-00-00 00:00:00'", "0000-00-00 00:00:00"),
+        ]
+    }
+
+    async fn other_types(&mut self) -> Result<Vec<String>> {
+        let types = [
+            "boolean",
+            "integer unsigned zerofill",
+            "double unsigned",
+            "real",
+            "numeric",
+            "fixed(65)",
+            "bit",
+            "year(4)",
+            "time",
+            "national varchar(5)",
+            "char(5) character set binary",
+            "tinyblob",
+            "mediumblob",
+            "longblob",
+            "geometry",
+            "linestring",
+            "polygon",
+            "multipoint",
+            "multilinestring",
+            "multipolygon",
+            "geometrycollection",
+        ];
+        Ok(types.map(str::to_owned).to_vec())
+    }
+
+    async fn held(&mut self, table: &str, column: &str) -> Result<Option<Held>> {
+        let declared = format!(
+            "SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND COLUMN_NAME = {}",
+            text_literal(SCHEMA),
+            text_literal(table),
+            text_literal(column)
+        );
+        let (table, column) = (format!("{}.{}", quoted(SCHEMA), quoted(table)), quoted(column));
+        let rows =
+            format!("SELECT COALESCE(HEX(CONCAT({column})), 'NULL') FROM {table} ORDER BY id");
+        let mut connection = self.server.connect().await?;
+        connection.query_drop("SET NAMES utf8mb4").await?;
+        let declared: Option<String> = connection.query_first(declared).await?;
+        let values = connection.query(rows).await?;
+        connection.disconnect().await?;
+        Ok(declared.map(|declared| Held { declared, values }))
+    }
+
+    async fn large(&mut self) -> Result<bool> {
+        let schema = quoted(SCHEMA);
+        self.execute(&[
+            format!("USE {schema}"),
+            format!(
+                "CREATE TABLE {schema}.large (id int PRIMARY KEY) SELECT seq AS id FROM seq_1_to_200000"
+            ),
+        ])
+        .await
+        .map(|()| true)
+    }
+
+    async fn analyze(&mut self, table: &str) -> Result<()> {
+        self.execute(&[format!("ANALYZE TABLE {}.{}", quoted(SCHEMA), quoted(table))]).await
     }
 
     fn declared(&self, kind: Kind) -> &'static str {

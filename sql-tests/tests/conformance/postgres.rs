@@ -6,10 +6,10 @@ use anyhow::Result;
 use async_trait::async_trait;
 use meshwork_sql_tests::servers::{Postgres, Session, free_port};
 
-use crate::doors::Doors;
+use crate::doors::{Doors, NULL};
 use crate::source::{
-    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Value, Writes, name_of, of,
-    quoted, sql_literal, statements,
+    Away, Broken, Held, Kind, Limits, Properties, Source, Special, Table, Type, Value, Writes,
+    name_of, of, quoted, special, sql_literal, statements,
 };
 
 const SCHEMA: &str = "Odd \"Schêma";
@@ -30,10 +30,20 @@ impl PostgreSql {
                 "CREATE TYPE public.mood AS ENUM ('sad', 'ok')",
                 "CREATE TYPE public.pair AS (a int, b text)",
                 "CREATE DOMAIN public.positive AS numeric(8,2) CHECK (value > 0)",
+                "CREATE EXTENSION citext SCHEMA public",
+                "CREATE EXTENSION hstore SCHEMA public",
             ])
             .await?;
         let session = server.connect().await?;
+        // Every digit is to be seen when the server is asked what it holds.
+        session.client.batch_execute("SET extra_float_digits = 3").await?;
         Ok(Self { server, session })
+    }
+
+    fn with(&self, key: &str, value: &str) -> Properties {
+        let mut properties = self.server.properties();
+        properties.insert(key.to_owned(), value.to_owned());
+        properties
     }
 
     async fn execute(&self, statements: &[String]) -> Result<()> {
@@ -41,6 +51,22 @@ impl PostgreSql {
         self.server.execute(&texts).await
     }
 }
+
+/// Types whose values are none of a table, or those of one.
+const OTHER_TYPES: &str = "SELECT pg_catalog.format_type(t.oid, NULL) FROM pg_catalog.pg_type t \
+     LEFT JOIN pg_catalog.pg_type i ON i.oid = t.typelem AND t.typcategory = 'A' \
+     JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+     WHERE n.nspname IN ('pg_catalog', 'information_schema', 'public') \
+       AND t.typtype IN ('b', 'd', 'e', 'r', 'm') AND COALESCE(i.typtype, 'b') IN ('b', 'd', 'e', 'r', 'm') \
+     ORDER BY 1";
+
+/// What a column declares, and what its values are, as the server says it.
+const DECLARED: &str = "SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3";
+
+/// The code of the error that names a value without a counterpart.
+const NOT_HERE: &str = "VALUE_NOT_REPRESENTABLE";
 
 /// The server takes backslashes for escapes unless it is told.
 fn text(value: &str) -> String {
@@ -62,6 +88,8 @@ impl Source for PostgreSql {
     }
 
     fn types(&self) -> Vec<Type> {
+        let tiny = "0.00000000000000000000000000000000000001";
+        let huge = "10000000000000000000000000000000000000000000000000000000000000000000000.0";
         let words = "12345678901234567890123456789012345678901234567890.0123456789";
         vec![
             of("int2", "smallint", &[("-32768", "-32768"), ("32767", "32767")]),
@@ -87,6 +115,7 @@ impl Source for PostgreSql {
                     ("0.1", "0.1"),
                     ("'-1.7976931348623157e308'", "-1.7976931348623157e308"),
                     ("'Infinity'", "inf"),
+                    ("'-0'", "-0.0"),
                 ],
             ),
             of("bool", "boolean", &[("true", "true"), ("false", "false")]),
@@ -98,12 +127,19 @@ impl Source for PostgreSql {
                 "decimal(12,3)",
                 &[("-123.45", "-123.450"), ("999999999.999", "999999999.999")],
             ),
-            of("numeric(5,-2)", "decimal(7,0)", &[("12300", "12300")]),
+            of("numeric(5,-2)", "decimal(7,0)", &[("12300", "12300"), ("-9999900", "-9999900")]),
+            of("numeric(3,5)", "decimal(5,5)", &[("0.00123", "0.00123")]),
+            of("numeric(38,38)", "decimal(38,38)", &[(tiny, tiny)]),
+            of("numeric(77,1)", "varchar", &[("1e70", huge)]),
             of("numeric(60,10)", "decimal(60,10)", &[(words, words)]),
             of(
                 "numeric",
                 "varchar",
-                &[("1.1234567890123456789012345", "1.1234567890123456789012345"), ("'NaN'", "NaN")],
+                &[
+                    ("1.1234567890123456789012345", "1.1234567890123456789012345"),
+                    ("'NaN'", "NaN"),
+                    ("'-Infinity'", "-Infinity"),
+                ],
             ),
             of(
                 "date",
@@ -121,6 +157,7 @@ impl Source for PostgreSql {
                 &[
                     ("'1969-12-31 23:59:59.999999'", "1969-12-31T23:59:59.999999"),
                     ("'9999-12-31 23:59:59.999999'", "9999-12-31T23:59:59.999999"),
+                    ("'4713-11-24 00:00:00 BC'", "-4712-11-24T00:00:00"),
                 ],
             ),
             of(
@@ -150,6 +187,7 @@ impl Source for PostgreSql {
             of("json", "varchar", &[("'{\"a\": 1}'", "{\"a\": 1}")]),
             of("jsonb", "varchar", &[("'{\"b\":  [1,2]}'", "{\"b\": [1, 2]}")]),
             of("bytea", "varbinary", &[("decode('00ff27', 'hex')", "00ff27"), ("''", "")]),
+            of("citext", "varchar", &[("'Case'", "Case")]),
             of("int[]", "array(integer)", &[("'{1,NULL,3}'", "[1, ∅, 3]"), ("'{}'", "[]")]),
             of("text[]", "array(varchar)", &[("ARRAY['a','b\"c',NULL]", "[a, b\"c, ∅]")]),
             of("numeric(6,2)[]", "array(decimal(6,2))", &[("'{1.50,-2.25}'", "[1.50, -2.25]")]),
@@ -159,6 +197,14 @@ impl Source for PostgreSql {
                 &[("ARRAY[timestamptz '2024-03-10 05:00+00']", "[2024-03-10T05:00:00Z]")],
             ),
             of("char(3)[]", "array(varchar)", &[("'{ab,c}'", "[ab, c]")]),
+            of(
+                "uuid[]",
+                "array(varchar)",
+                &[(
+                    "'{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}'",
+                    "[a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11]",
+                )],
+            ),
             of("public.mood", "varchar", &[("'ok'", "ok")]),
             of("public.positive", "decimal(8,2)", &[("7.5", "7.50")]),
             // What the connector does not know is text, as the server writes it.
@@ -169,10 +215,100 @@ impl Source for PostgreSql {
             of("timetz", "varchar", &[("'12:00:00-05'", "12:00:00-05")]),
             of("xml", "varchar", &[("'<a/>'", "<a/>")]),
             of("public.mood[]", "varchar", &[("'{ok,sad}'", "{ok,sad}")]),
+            of(
+                "numeric[]",
+                "varchar",
+                &[("'{1.5,NULL,1e30}'", "{1.5,NULL,1000000000000000000000000000000}")],
+            ),
+            of("jsonb[]", "varchar", &[("ARRAY['1'::jsonb]", "{1}")]),
+            of("bit(1)", "varchar", &[("b'1'", "1")]),
             of("bit(3)", "varchar", &[("b'101'", "101")]),
+            of("varbit(5)", "varchar", &[("b'10'", "10")]),
+            of("cidr", "varchar", &[("'10.0.0.0/8'", "10.0.0.0/8")]),
+            of("macaddr", "varchar", &[("'08:00:2b:01:02:03'", "08:00:2b:01:02:03")]),
+            of("numrange", "varchar", &[("'(,2.5]'", "(,2.5]"), ("'empty'", "empty")]),
+            of("daterange", "varchar", &[("'[2024-01-01,infinity)'", "[2024-01-01,infinity)")]),
+            of("int4multirange", "varchar", &[("'{[1,2),[5,7)}'", "{[1,2),[5,7)}")]),
+            of("hstore", "varchar", &[("'a=>1, b=>NULL'", "\"a\"=>\"1\", \"b\"=>NULL")]),
             of("point", "varchar", &[("'(1,2)'", "(1,2)")]),
             of("tsvector", "varchar", &[("'cat rat'", "'cat' 'rat'")]),
         ]
+    }
+
+    fn speaks_sql(&self) -> bool {
+        true
+    }
+
+    fn writable(&self) -> Option<Properties> {
+        Some(self.with("writable", "true"))
+    }
+
+    fn policies(&self) -> Vec<(&'static str, Properties)> {
+        vec![
+            ("unrepresentable = null", self.with("unrepresentable", "null")),
+            ("arrays_as_lists = false", self.with("arrays_as_lists", "false")),
+            ("numeric_without_bounds = double", self.with("numeric_without_bounds", "double")),
+            (
+                "numeric_without_bounds = decimal(10,3)",
+                self.with("numeric_without_bounds", "decimal(10,3)"),
+            ),
+        ]
+    }
+
+    fn specials(&self) -> Vec<Special> {
+        let nowhere = [NOT_HERE, NULL, NOT_HERE, NOT_HERE, NOT_HERE];
+        let list = |declared, value, lenient, text| {
+            special(declared, value, &[NOT_HERE, lenient, text, NOT_HERE, NOT_HERE])
+        };
+        let number = |declared, value, text, double, decimal| {
+            special(declared, value, &[text, text, text, double, decimal])
+        };
+        let long = "123456789.123456789123456789";
+        vec![
+            special("numeric(12,3)", "'NaN'", &nowhere),
+            special("numeric(60,10)", "'NaN'", &nowhere),
+            number("numeric", "1.5", "1.5", "1.5", "1.500"),
+            number("numeric", long, long, "123456789.12345679", NOT_HERE),
+            number("numeric", "12345678", "12345678", "12345678.0", NOT_HERE),
+            number("numeric", "'NaN'", "NaN", "NaN", NOT_HERE),
+            number("numeric", "'Infinity'", "Infinity", "inf", NOT_HERE),
+            special("date", "'infinity'", &nowhere),
+            special("date", "'-infinity'", &nowhere),
+            special("time", "'24:00:00'", &nowhere),
+            special("timestamp", "'infinity'", &nowhere),
+            special("timestamp", "'294276-12-31 23:59:59.999999'", &nowhere),
+            special("timestamptz", "'-infinity'", &nowhere),
+            special("interval", "'2562048 hours'", &nowhere),
+            list("int[]", "'{{1,2},{3,4}}'", NULL, "{{1,2},{3,4}}"),
+            list("numeric(6,2)[]", "'{1.50,NaN}'", "[1.50, ∅]", "{1.50,NaN}"),
+            list("date[]", "'{infinity}'", "[∅]", "{infinity}"),
+        ]
+    }
+
+    async fn other_types(&mut self) -> Result<Vec<String>> {
+        let rows = self.session.client.query(OTHER_TYPES, &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn held(&mut self, table: &str, column: &str) -> Result<Option<Held>> {
+        let client = &self.session.client;
+        let declared = client.query_one(DECLARED, &[&SCHEMA, &table, &column]).await?.get(0);
+        let (table, column) = (format!("{}.{}", quoted(SCHEMA), quoted(table)), quoted(column));
+        let rows = format!("SELECT COALESCE({column}::text, '{NULL}') FROM {table} ORDER BY id");
+        let rows = client.query(&rows, &[]).await?;
+        Ok(Some(Held { declared, values: rows.iter().map(|row| row.get(0)).collect() }))
+    }
+
+    async fn large(&mut self) -> Result<bool> {
+        let made = format!(
+            "CREATE TABLE {}.large AS SELECT n AS id, repeat('x', 100) AS filler FROM generate_series(1, 200000) n",
+            quoted(SCHEMA)
+        );
+        self.execute(&[made]).await.map(|()| true)
+    }
+
+    async fn analyze(&mut self, table: &str) -> Result<()> {
+        self.execute(&[format!("ANALYZE {}.{}", quoted(SCHEMA), quoted(table))]).await
     }
 
     fn declared(&self, kind: Kind) -> &'static str {

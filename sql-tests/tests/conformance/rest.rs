@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 
 use crate::doors::Doors;
 use crate::source::{
-    Away, Broken, CATALOG, Kind, Limits, Properties, Source, Table, Type, Value, Writes, name_of,
-    of,
+    Away, Broken, CATALOG, Kind, Limits, Properties, Source, Special, Table, Type, Value, Writes,
+    name_of, of, special,
 };
 
 const SCHEMA: &str = "api";
@@ -208,6 +208,20 @@ impl Source for Rest {
                 "varchar",
                 &[("{\"x\": [1, null]}", "{\"x\":[1,null]}"), ("\"text\"", "\"text\"")],
             ),
+        ]
+    }
+
+    fn specials(&self) -> Vec<Special> {
+        let becomes = ["SOURCE_VALUE_MISMATCH"];
+        vec![
+            special("int32", "2147483648", &becomes),
+            special("int64", "\"seven\"", &becomes),
+            special("int64", "1.5", &becomes),
+            special("utf8", "7", &becomes),
+            special("bool", "1", &becomes),
+            special("decimal(10,2)", "\"1.005\"", &becomes),
+            special("date", "\"2024-02-30\"", &becomes),
+            special("timestamp_us", "\"noon\"", &becomes),
         ]
     }
 

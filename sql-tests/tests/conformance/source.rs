@@ -43,6 +43,46 @@ pub(crate) trait Source: Send + Sync {
     /// What the source can be asked to do, and names that it cannot have.
     fn limits(&self) -> Limits;
 
+    /// Whether requests are statements of SQL, which show what is asked of each type.
+    fn speaks_sql(&self) -> bool {
+        false
+    }
+
+    /// The properties of the catalog if it may be written; `None` where nothing is.
+    fn writable(&self) -> Option<Properties> {
+        None
+    }
+
+    /// What else a catalog may say of values without a counterpart: the words of the page, and all properties.
+    fn policies(&self) -> Vec<(&'static str, Properties)> {
+        Vec::new()
+    }
+
+    /// Values without a counterpart, and what becomes of each.
+    fn specials(&self) -> Vec<Special> {
+        Vec::new()
+    }
+
+    /// Types beside those of [`Source::types`] that a column can have.
+    async fn other_types(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// A column as the source itself declares it and writes its values, by `id`; `None` where nobody but Meshwork can ask.
+    async fn held(&mut self, _table: &str, _column: &str) -> Result<Option<Held>> {
+        Ok(None)
+    }
+
+    /// Has the source find out what it says of a table's rows.
+    async fn analyze(&mut self, _table: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes a table `large` with an `id` that is worth more than one split, if there is such a thing.
+    async fn large(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Makes a table as others make it, where they can; otherwise through Meshwork.
     async fn make(&mut self, doors: &mut Doors, table: &Table) -> Result<()> {
         written::make(doors, table).await
@@ -126,6 +166,32 @@ pub(crate) struct Type {
     pub(crate) values: Vec<(&'static str, &'static str)>,
 }
 
+/// A value that its column's type has not here.
+#[derive(Debug, Clone)]
+pub(crate) struct Special {
+    pub(crate) declared: &'static str,
+    pub(crate) value: &'static str,
+    /// What is read, or the code of the error: by default, and under each of [`Source::policies`].
+    pub(crate) becomes: Vec<&'static str>,
+}
+
+/// Returns a value without a counterpart.
+pub(crate) fn special(
+    declared: &'static str,
+    value: &'static str,
+    becomes: &[&'static str],
+) -> Special {
+    Special { declared, value, becomes: becomes.to_vec() }
+}
+
+/// A column, by the source's own account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) declared: String,
+    /// Its values in the source's own words.
+    pub(crate) values: Vec<String>,
+}
+
 /// Returns a type with its values.
 pub(crate) fn of(
     declared: &'static str,
@@ -180,7 +246,12 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// Returns the whole name of a table of the catalog under test.
 pub(crate) fn name_of(schema: &str, table: &str) -> String {
-    format!("{CATALOG}.{}.{}", quoted(schema), quoted(table))
+    name_in(CATALOG, schema, table)
+}
+
+/// Returns the whole name of a table of any catalog.
+pub(crate) fn name_in(catalog: &str, schema: &str, table: &str) -> String {
+    format!("{catalog}.{}.{}", quoted(schema), quoted(table))
 }
 
 /// Returns a literal of SQL in which only a quote is written twice.

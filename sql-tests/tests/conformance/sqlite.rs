@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::doors::Doors;
+use crate::doors::{Doors, NULL};
 use crate::source::{
-    Away, Broken, Kind, Limits, Properties, Source, Table, Type, Writes, name_of, of, quoted,
-    statements,
+    Away, Broken, Held, Kind, Limits, Properties, Source, Special, Table, Type, Writes, name_of,
+    of, quoted, special, statements,
 };
 
 const SCHEMA: &str = "main";
@@ -30,6 +30,12 @@ impl Sqlite {
 
     fn path(&self) -> PathBuf {
         self.folder.path().join("rows.sqlite")
+    }
+
+    fn with(&self, key: &str, value: &str) -> Properties {
+        let mut properties = self.properties();
+        properties.insert(key.to_owned(), value.to_owned());
+        properties
     }
 
     fn execute(&self, statements: &[String]) -> Result<()> {
@@ -91,6 +97,79 @@ impl Source for Sqlite {
             of("JSON", "varchar", &[("'{\"k\": 1}'", "{\"k\": 1}"), ("12", "12")]),
             of("", "varchar", &[("7", "7"), ("'any'", "any")]),
         ]
+    }
+
+    fn speaks_sql(&self) -> bool {
+        true
+    }
+
+    fn writable(&self) -> Option<Properties> {
+        Some(self.with("writable", "true"))
+    }
+
+    fn policies(&self) -> Vec<(&'static str, Properties)> {
+        vec![("mismatch = null", self.with("mismatch", "null"))]
+    }
+
+    fn specials(&self) -> Vec<Special> {
+        let becomes = ["SOURCE_VALUE_MISMATCH", NULL];
+        vec![
+            special("INT", "'two'", &becomes),
+            special("INT", "1.5", &becomes),
+            special("REAL", "'x'", &becomes),
+            special("REAL", "x'00'", &becomes),
+            special("TEXT", "x'ff'", &becomes),
+            special("BLOB", "'text'", &becomes),
+            special("BOOLEAN", "2", &becomes),
+            special("DATE", "'2024-02-30'", &becomes),
+            special("DATE", "20240229", &becomes),
+            special("DATETIME", "'noon'", &becomes),
+            special("DATETIME", "'2024-02-29 12:00:00.0000001'", &becomes),
+            special("DECIMAL(10,2)", "'much'", &becomes),
+            special("DECIMAL(10,2)", "123456789", &becomes),
+            special("JSON", "x'ff'", &becomes),
+        ]
+    }
+
+    async fn other_types(&mut self) -> Result<Vec<String>> {
+        // Names that SQL knows elsewhere, and one that nobody does.
+        let types = [
+            "TINYINT",
+            "BIGINT UNSIGNED",
+            "CHARACTER(20)",
+            "NCHAR(55)",
+            "CLOB",
+            "FLOAT",
+            "DOUBLE PRECISION",
+            "BOOL",
+            "DEC(5,1)",
+            "DECIMAL(77,0)",
+            "DECIMAL(5,-2)",
+            "TIMESTAMP",
+            "TIME",
+            "UUID",
+            "INTERVAL",
+            "FLOATING POINT",
+            "MONEY",
+            "\"no such type\"",
+        ];
+        Ok(types.map(str::to_owned).to_vec())
+    }
+
+    async fn held(&mut self, table: &str, column: &str) -> Result<Option<Held>> {
+        let connection = Connection::open(self.path())?;
+        let declared = "SELECT type FROM pragma_table_info(?1) WHERE name = ?2";
+        let declared = connection.query_row(declared, [table, column], |row| row.get(0))?;
+        let (table, column) = (quoted(table), quoted(column));
+        let rows =
+            format!("SELECT typeof({column}) || ' ' || quote({column}) FROM {table} ORDER BY id");
+        let mut rows = connection.prepare(&rows)?;
+        let values = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(Some(Held { declared, values }))
+    }
+
+    async fn analyze(&mut self, table: &str) -> Result<()> {
+        self.execute(&[format!("ANALYZE {}", quoted(table))])
     }
 
     fn declared(&self, kind: Kind) -> &'static str {

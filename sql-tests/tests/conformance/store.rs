@@ -59,6 +59,10 @@ impl Source for Store {
         written::types()
     }
 
+    fn writable(&self) -> Option<Properties> {
+        Some(self.properties())
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             writes: Writes::Yes,

@@ -5,10 +5,10 @@ use meshwork_sql_tests::source::nasty_texts;
 
 use crate::doors::Doors;
 use crate::source::{CATALOG, Column, Kind, Source, Table, Value, Writes};
-use crate::{failing, gathering, reading};
+use crate::{failing, gathering, page, reading};
 
 /// All cases. Those that need tables of their own are `refused` where nobody can make one.
-const CASES: [&str; 14] = [
+const CASES: [&str; 15] = [
     "types",
     "nulls",
     "empty",
@@ -23,6 +23,7 @@ const CASES: [&str; 14] = [
     "cancel",
     "away",
     "broken",
+    "page",
 ];
 
 /// One source on trial.
@@ -76,6 +77,7 @@ impl Trial {
             "cancel" => failing::cancel(self).await,
             "away" => failing::away(self).await,
             "broken" => failing::broken(self).await,
+            "page" => Box::pin(page::page(self)).await,
             other => bail!("there is no case {other}"),
         }
     }
