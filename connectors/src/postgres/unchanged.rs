@@ -70,11 +70,11 @@ fn named_tables(scan: &RemoteScan) -> Vec<(String, String)> {
 /// Refuses columns that have got other types.
 fn refuse_other_types(scan: &RemoteScan, described: &Statement) -> Result<()> {
     for (column, now) in scan.output().iter().zip(described.columns()) {
-        // What the server computes it casts to the type that is expected.
-        if column.detail.is_null() {
+        let Detail { wire: expected, as_text, .. } = Detail::of(column)?;
+        // What the server computes, and what is asked for as text, it casts to the type that is expected.
+        if column.detail.is_null() || as_text {
             continue;
         }
-        let expected = Detail::of(column)?.wire;
         // A least or greatest decimal has lost its bounds; the decoder takes no digit that does not fit.
         let is_decimal = matches!(expected, Wire::Decimal128 { .. } | Wire::Decimal256 { .. });
         if is_decimal && *now.type_() == Type::NUMERIC && now.type_modifier() < 0 {
