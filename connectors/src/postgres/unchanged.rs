@@ -11,7 +11,7 @@ use meshwork_engine::{Error, Result};
 use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
 
-use super::columns::Detail;
+use super::columns::{Detail, Sent};
 use super::connection::{Connection, Server};
 use super::error;
 use super::listing::get;
@@ -70,9 +70,12 @@ fn named_tables(scan: &RemoteScan) -> Vec<(String, String)> {
 /// Refuses columns that have got other types.
 fn refuse_other_types(scan: &RemoteScan, described: &Statement) -> Result<()> {
     for (column, now) in scan.output().iter().zip(described.columns()) {
-        let Detail { wire: expected, as_text, .. } = Detail::of(column)?;
-        // What the server computes, and what is asked for as text, it casts to the type that is expected.
-        if column.detail.is_null() || as_text {
+        // What the server computes, and what is asked for as another type, it casts to the type that is expected.
+        if column.detail.is_null() {
+            continue;
+        }
+        let Detail { wire: expected, sent, .. } = Detail::of(column)?;
+        if sent != Sent::Itself {
             continue;
         }
         // A least or greatest decimal has lost its bounds; the decoder takes no digit that does not fit.

@@ -7,6 +7,7 @@
 //! Both ways see one snapshot where the source has such a thing; elsewhere rows may change in between, so that only what
 //! differs twice in the same way counts. A query whose answer is not determined is not checked: see [`is_determined`].
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -174,7 +175,7 @@ fn is_determined(plan: &LogicalPlan) -> Result<bool> {
             }
             LogicalPlan::TableScan(scan) => {
                 let provider = source_as_provider(&scan.source);
-                let view = provider.ok().and_then(|p| p.get_logical_plan().map(|v| v.into_owned()));
+                let view = provider.ok().and_then(|p| p.get_logical_plan().map(Cow::into_owned));
                 if let Some(view) = view {
                     determined &= is_determined(&view)?;
                 }

@@ -156,7 +156,7 @@ fn class(data_type: &DataType) -> &'static str {
 }
 
 /// Returns a source that refuses what the rules that are switched off would move; the source itself if there are none.
-pub fn guarded(source: Arc<dyn RowSource>, settings: &QuerySettings) -> Arc<dyn RowSource> {
+pub(crate) fn guarded(source: Arc<dyn RowSource>, settings: &QuerySettings) -> Arc<dyn RowSource> {
     match settings.rules_off.is_empty() {
         true => source,
         false => Arc::new(Guarded { source, off: decoded(&settings.rules_off) }),
