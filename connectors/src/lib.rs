@@ -3,6 +3,7 @@
 //! A connector implements the contract of `meshwork_engine::connector` and nothing else knows it. To add
 //! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
 
+mod flight;
 mod lake;
 mod mysql;
 mod postgres;
@@ -19,7 +20,8 @@ use meshwork_engine::connector::Connector;
 use meshwork_engine::{Error, Result};
 
 /// The kinds of connectors that exist, sorted.
-pub const KINDS: &[&str] = &["lake", "mysql", "postgres", "rest", "sqlite", "store", "tpch"];
+pub const KINDS: &[&str] =
+    &["flight", "lake", "mysql", "postgres", "rest", "sqlite", "store", "tpch"];
 
 /// Returns the connector of a kind for one catalog. Does no I/O: a source that is down fails its queries,
 /// not its definition.
@@ -30,6 +32,7 @@ pub fn make(kind: &str, properties: Properties) -> Result<Arc<dyn Connector>> {
     let catalog = properties.catalog().to_owned();
     // One line a kind, sorted.
     match kind {
+        "flight" => flight::make(properties),
         "lake" => lake::make(properties),
         "mysql" => mysql::make(properties),
         "postgres" => postgres::make(properties),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fmt::Write;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta};
-use meshwork_engine::remote::{Comparison, Literal, Measure, OrderKey, RemoteColumn};
+use meshwork_engine::remote::{Comparison, Literal, Measure, OrderKey, RemoteColumn, RemoteScan};
 use meshwork_engine::{Error, Result};
 
 /// Days and microseconds beyond these years are not written: databases differ in what they read there.
@@ -54,6 +54,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
         }
         written.push(quote);
         Ok(written)
+    }
+
+    /// The name of a scan's table, with its schema.
+    fn relation(&self, scan: &RemoteScan) -> Result<String> {
+        Ok(format!("{}.{}", self.identifier(&scan.schema)?, self.identifier(&scan.table)?))
     }
 
     /// A number in arithmetic.

@@ -38,7 +38,6 @@ pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> 
 
 /// Returns where the rows come from and which: `FROM ... WHERE ...`. A query has lines of its own, as it may end in a comment.
 fn rows(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> Result<String> {
-    let (schema, table) = (dialect.identifier(&scan.schema)?, dialect.identifier(&scan.table)?);
     let mut conditions: Vec<String> = Vec::with_capacity(scan.filters.len() + 1);
     for filter in &scan.filters {
         conditions.push(condition(dialect, &scan.columns, filter)?);
@@ -48,8 +47,8 @@ fn rows(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> Result
         (None, query) => {
             conditions.extend(split.map(str::to_owned));
             match query {
-                Some(query) => format!("(\n{query}\n) AS {table}"),
-                None => format!("{schema}.{table}"),
+                Some(query) => format!("(\n{query}\n) AS {}", dialect.identifier(&scan.table)?),
+                None => dialect.relation(scan)?,
             }
         }
     };

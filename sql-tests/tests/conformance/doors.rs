@@ -55,13 +55,13 @@ impl Doors {
         properties: &BTreeMap<String, String>,
     ) -> Result<()> {
         let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
-        let pairs =
-            properties.iter().map(|(key, value)| format!("{} = {}", text(key), text(value)));
-        let with = pairs.collect::<Vec<_>>().join(", ");
-        let with = if with.is_empty() { String::new() } else { format!(" WITH ({with})") };
-        let name = quoted(name);
+        let pair = |key: &str, value: &str| format!("{} = {}", text(key), text(value));
+        // What is made through one door is listed by the other at once.
+        let mut pairs = vec![pair("metadata_freshness", "0s")];
+        pairs.extend(properties.iter().map(|(key, value)| pair(key, value)));
+        let (name, with) = (quoted(name), pairs.join(", "));
         self.change_all(&format!("DROP CATALOG IF EXISTS {name}")).await?;
-        self.change_all(&format!("CREATE CATALOG {name} USING {kind}{with}")).await
+        self.change_all(&format!("CREATE CATALOG {name} USING {kind} WITH ({with})")).await
     }
 
     /// Runs a statement that changes a session or a cluster on both.

@@ -9,7 +9,7 @@
 //! page       what was seen, as the tables of docs/connectors: type_table, capability_table, markdown
 //! source     what a kind of source says about itself
 //! doors      both clusters, asked together
-//! lake, mysql, postgres, rest, sqlite, store, tpch; written for those that Meshwork writes
+//! flight, lake, mysql, postgres, rest, sqlite, store, tpch; written for those that Meshwork writes
 //! ```
 //! What only one connector has is tested in a file of its own beside this folder, or in `connectors/tests`.
 //! `MESHWORK_TEST_CASE=names` runs the cases whose name contains the word.
@@ -19,6 +19,7 @@
 mod capability_table;
 mod doors;
 mod failing;
+mod flight;
 mod gathering;
 mod lake;
 mod markdown;
@@ -36,6 +37,11 @@ mod type_table;
 mod written;
 
 use anyhow::Result;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flight() -> Result<()> {
+    suite::run(flight::Flight::new().await?).await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lake() -> Result<()> {
