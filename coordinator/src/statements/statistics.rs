@@ -63,6 +63,7 @@ struct Question {
 
 struct Asked {
     name: String,
+    is_float: bool,
     has_ends: bool,
     has_lengths: bool,
 }
@@ -71,6 +72,7 @@ impl Question {
     fn about(columns: &Schema) -> Self {
         let asked = |field: &Arc<Field>| Asked {
             name: field.name().clone(),
+            is_float: field.data_type().is_floating(),
             has_ends: has_ends(field.data_type()),
             has_lengths: matches!(
                 field.data_type(),
@@ -82,10 +84,14 @@ impl Question {
 
     fn sql(&self, table: &TableName) -> String {
         let mut parts = vec!["count(*)".to_owned()];
-        for Asked { name, has_ends, has_lengths } in &self.columns {
+        for Asked { name, is_float, has_ends, has_lengths } in &self.columns {
             let column = quoted(name);
             parts.push(format!("count({column})"));
-            parts.push(format!("approx_distinct({column})"));
+            // DataFusion counts distinct values of all types but floats.
+            parts.push(match is_float {
+                true => format!("approx_distinct(CAST({column} AS VARCHAR))"),
+                false => format!("approx_distinct({column})"),
+            });
             if *has_ends {
                 parts.push(format!("min({column})"));
                 parts.push(format!("max({column})"));
@@ -114,15 +120,18 @@ impl Question {
             taken_us: Some(unix_micros()),
             ..TableStatistics::default()
         };
-        for Asked { name, has_ends, has_lengths } in &self.columns {
+        for Asked { name, has_ends, has_lengths, .. } in &self.columns {
             let n_filled = number(&next()?).unwrap_or_default();
             let n_distinct = number(&next()?).map(|n_distinct| n_distinct.min(n_filled));
             let null_fraction = (n_rows > 0.0).then(|| 1.0 - n_filled / n_rows);
             let mut column =
                 ColumnStatistics { null_fraction, n_distinct, ..ColumnStatistics::default() };
             if *has_ends {
-                column.min = Literal::from_scalar(&next()?);
-                column.max = Literal::from_scalar(&next()?);
+                let ends = [next()?, next()?].map(|end| Literal::from_scalar(&end));
+                // Nothing can be estimated between a number and NaN, or an infinity.
+                if ends.iter().flatten().all(is_finite) {
+                    [column.min, column.max] = ends;
+                }
             }
             if *has_lengths {
                 column.average_bytes = number(&next()?);
@@ -145,6 +154,20 @@ fn has_ends(data_type: &DataType) -> bool {
                 | DataType::Date32
                 | DataType::Timestamp(..)
         )
+}
+
+fn is_finite(end: &Literal) -> bool {
+    match end {
+        Literal::Float(bits) => f64::from_bits(*bits).is_finite(),
+        Literal::Bool(_)
+        | Literal::Int(_)
+        | Literal::UInt(_)
+        | Literal::Decimal { .. }
+        | Literal::Text(_)
+        | Literal::Bytes(_)
+        | Literal::Date(_)
+        | Literal::Timestamp { .. } => true,
+    }
 }
 
 fn number(value: &ScalarValue) -> Option<f64> {
