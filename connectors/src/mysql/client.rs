@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::options::{Options, Tls};
+use crate::relational::while_full;
 
 /// How long a server may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,10 +29,6 @@ const KEPT: Duration = Duration::from_secs(5);
 
 /// How often those who are wanted are looked for, at most.
 const WATCH_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long to wait before a server that was full is asked again: at first, and at last.
-const FULL_PAUSE: Duration = Duration::from_millis(10);
-const FULL_PAUSE_MAX: Duration = Duration::from_millis(640);
 
 /// How long a statement that nobody waits for may take to be killed.
 const KILL_DEADLINE: Duration = Duration::from_secs(2);
@@ -209,25 +206,18 @@ impl Client {
         }
     }
 
-    /// Opens a connection. A server that is full, for a moment, is asked again: a connection that has just been closed
-    /// may still be ending. The caller sets a deadline.
+    /// Opens a connection; a server that is full is asked again. The caller sets a deadline.
     async fn let_in(&self) -> Result<Conn, DriverFailure> {
-        let (mut encrypted, mut pause) = (self.options.tls != Tls::Disable, FULL_PAUSE);
-        loop {
-            match Conn::new(self.options.driver(encrypted)).await {
-                Err(DriverFailure::Driver(DriverError::NoClientSslFlagFromServer))
-                    if encrypted && self.options.tls == Tls::Prefer =>
-                {
-                    encrypted = false;
-                }
-                Err(DriverFailure::Server(full))
-                    if FULL.contains(&full.code) && pause <= FULL_PAUSE_MAX =>
-                {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-                outcome => return outcome,
+        let is_full = |error: &DriverFailure| matches!(error, DriverFailure::Server(full) if FULL.contains(&full.code));
+        let connect =
+            |encrypted| while_full(move || Conn::new(self.options.driver(encrypted)), is_full);
+        match connect(self.options.tls != Tls::Disable).await {
+            Err(DriverFailure::Driver(DriverError::NoClientSslFlagFromServer))
+                if self.options.tls == Tls::Prefer =>
+            {
+                connect(false).await
             }
+            outcome => outcome,
         }
     }
 

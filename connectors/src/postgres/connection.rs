@@ -24,14 +24,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::configuration::{Configuration, TlsMode};
 use super::{error, tls};
+use crate::relational::while_full;
 
 /// Looking something up in the server's catalog takes milliseconds.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
 /// A `CancelRequest` is one packet on a new connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
-/// How long to wait before a server that was full is asked again: at first, and at last.
-const FULL_PAUSE: Duration = Duration::from_millis(10);
-const FULL_PAUSE_MAX: Duration = Duration::from_millis(640);
 /// How long a finished session may take to say goodbye.
 const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
@@ -145,34 +143,21 @@ impl Server {
     }
 }
 
-/// Opens a session. A server that is full, for a moment, is asked again: one that has just been left may still be
-/// ending. The caller sets a deadline.
+/// Opens a session; a server that is full is asked again. The caller sets a deadline.
 async fn connect(
     config: Config,
     tls: MakeRustlsConnect,
 ) -> Result<(Client, Task<()>), tokio_postgres::Error> {
-    let mut pause = FULL_PAUSE;
-    loop {
-        match config.connect(tls.clone()).await {
-            Ok((client, connection)) => {
-                let io = environment::io_runtime();
-                let driver = environment::spawn_on(&io, "postgres connection", async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "connection to PostgreSQL ended");
-                    }
-                });
-                return Ok((client, driver));
-            }
-            Err(full)
-                if full.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
-                    && pause <= FULL_PAUSE_MAX =>
-            {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            Err(error) => return Err(error),
+    let is_full =
+        |error: &tokio_postgres::Error| error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS);
+    let (client, connection) = while_full(|| config.connect(tls.clone()), is_full).await?;
+    let io = environment::io_runtime();
+    let driver = environment::spawn_on(&io, "postgres connection", async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to PostgreSQL ended");
         }
-    }
+    });
+    Ok((client, driver))
 }
 
 fn driver_config(configuration: &Configuration, query_id: &str) -> Config {

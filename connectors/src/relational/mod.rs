@@ -14,6 +14,7 @@ mod bind;
 mod change;
 mod columns;
 mod dialect;
+mod full;
 pub mod negotiate;
 mod select;
 mod stream;
@@ -26,6 +27,7 @@ pub use dialect::{
     Dialect, date_text, finite, hexadecimal, standard_comparison, standard_list, standard_string,
     timestamp_text,
 };
+pub use full::while_full;
 pub use negotiate::{Agreement, Rules, Test};
 pub use select::{condition, select};
 pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of, while_there};
