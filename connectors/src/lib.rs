@@ -1,7 +1,8 @@
 //! One folder per kind of source, and here the one list of all.
 //!
 //! A connector implements the contract of `meshwork_engine::connector` and nothing else knows it. To add
-//! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`.
+//! one: a folder, one line in [`make`], a `.slt` file, a page under `docs/connectors/`. Three modules are no sources but
+//! what several share: `relational` (SQL that is written for databases), `socket` and `tls` (connections that read rows).
 
 mod flight;
 mod lake;
@@ -9,8 +10,10 @@ mod mysql;
 mod postgres;
 pub mod relational;
 mod rest;
+mod socket;
 mod sqlite;
 mod store;
+mod tls;
 pub mod tpch;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! Client ── session() ──► Session ── finish() ──► kept for the next, a moment
 //!                            └────── dropped ───► KILL QUERY over a second connection, then closed
 //! ```
+//! Rows are read over connections of [`super::protocol`], everything else is asked over the driver's.
 //! Each is opened under a lease (`engine::connections`), which ends when it is closed.
 //! A session that is dropped in the middle is never drained: a large result would be read to its end.
 
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::options::{Options, Tls};
+use super::protocol::Connection;
 use crate::relational::while_full;
 
 /// How long a server may take to accept a connection.
@@ -66,9 +68,50 @@ struct Idle {
 /// One open connection, the lease that it is open under, and what that is for.
 #[derive(Debug)]
 struct Open {
-    connection: Conn,
+    line: Line,
     lease: Lease,
     purpose: Purpose,
+}
+
+/// A connection that is asked or one that reads rows.
+#[derive(Debug)]
+enum Line {
+    Asks(Conn),
+    Reads(Connection),
+}
+
+impl Line {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Asks(connection) => connection.id(),
+            Self::Reads(connection) => connection.id(),
+        }
+    }
+
+    async fn run(&mut self, statement: &str) -> Result<(), DriverFailure> {
+        match self {
+            Self::Asks(connection) => connection.query_drop(statement).await,
+            Self::Reads(connection) => connection.run(statement).await,
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), DriverFailure> {
+        match self {
+            Self::Asks(connection) => connection.ping().await,
+            Self::Reads(connection) => connection.ping().await,
+        }
+    }
+
+    async fn close(self) {
+        let goodbye = async {
+            match self {
+                Self::Asks(connection) => connection.disconnect().await,
+                Self::Reads(connection) => connection.close().await,
+            }
+        };
+        // Whether it closed politely does not matter.
+        drop(within(CLOSE_DEADLINE, "closing a connection", goodbye).await);
+    }
 }
 
 impl Client {
@@ -85,7 +128,7 @@ impl Client {
             None => {
                 let deadline = self.options.answer_deadline();
                 let lease = self.connections.lease(purpose, deadline).await?;
-                Open { connection: self.connect().await?, lease, purpose }
+                Open { line: self.connect(purpose).await?, lease, purpose }
             }
         };
         let runtime = environment::io_runtime();
@@ -123,7 +166,7 @@ impl Client {
     /// Asks over a connection of its own whether the server is there.
     pub(super) async fn answers(&self) -> Result<()> {
         let lease = self.connections.lease(Purpose::Probe, CONNECT_DEADLINE).await?;
-        close(self.connect().await?).await;
+        self.connect(Purpose::Probe).await?.close().await;
         drop(lease);
         Ok(())
     }
@@ -136,10 +179,10 @@ impl Client {
                 let place = idle.iter().rposition(|(open, _since)| open.purpose == purpose)?;
                 idle.remove(place).0
             };
-            if let Ok(Ok(())) = within(CLOSE_DEADLINE, "a ping", open.connection.ping()).await {
+            if let Ok(Ok(())) = within(CLOSE_DEADLINE, "a ping", open.line.ping()).await {
                 return Some(open);
             }
-            close(open.connection).await;
+            open.line.close().await;
         }
     }
 
@@ -165,7 +208,7 @@ impl Client {
                 Ok(Err(_)) | Err(_) => Wanted::default(),
             };
             for open in self.no_longer_kept(wanted) {
-                close(open.connection).await;
+                open.line.close().await;
             }
             {
                 let mut idle = self.idle.lock();
@@ -193,12 +236,12 @@ impl Client {
     }
 
     /// Returns a new connection with its session pinned.
-    async fn connect(&self) -> Result<Conn> {
+    async fn connect(&self, purpose: Purpose) -> Result<Line> {
         let connect = async {
-            let mut connection = self.let_in().await?;
-            connection.query_drop(self.options.pin_session()).await?;
-            connection.query_drop(READ_ONLY).await?;
-            Ok(connection)
+            let mut line = self.let_in(purpose).await?;
+            line.run(&self.options.pin_session()).await?;
+            line.run(READ_ONLY).await?;
+            Ok(line)
         };
         match within(CONNECT_DEADLINE, "connecting", connect).await {
             Ok(outcome) => outcome.map_err(|error| self.failed("connecting", error)),
@@ -207,10 +250,19 @@ impl Client {
     }
 
     /// Opens a connection; a server that is full is asked again. The caller sets a deadline.
-    async fn let_in(&self) -> Result<Conn, DriverFailure> {
+    async fn let_in(&self, purpose: Purpose) -> Result<Line, DriverFailure> {
         let is_full = |error: &DriverFailure| matches!(error, DriverFailure::Server(full) if FULL.contains(&full.code));
-        let connect =
-            |encrypted| while_full(move || Conn::new(self.options.driver(encrypted)), is_full);
+        let connect = |encrypted| {
+            let open = move || async move {
+                Ok(match purpose {
+                    Purpose::Read => Line::Reads(Connection::open(&self.options, encrypted).await?),
+                    Purpose::Look | Purpose::Plan | Purpose::Write | Purpose::Probe => {
+                        Line::Asks(Conn::new(self.options.driver(encrypted)).await?)
+                    }
+                })
+            };
+            while_full(open, is_full)
+        };
         match connect(self.options.tls != Tls::Disable).await {
             Err(DriverFailure::Driver(DriverError::NoClientSslFlagFromServer))
                 if self.options.tls == Tls::Prefer =>
@@ -239,13 +291,13 @@ impl Client {
     }
 
     /// Ends the statement of a connection through another one, then closes it.
-    async fn kill(&self, connection: Conn) {
-        let id = connection.id();
+    async fn kill(&self, line: Line) {
+        let id = line.id();
         let kill = async {
             let lease = self.connections.lease(Purpose::Look, KILL_DEADLINE).await?;
-            let mut second = self.connect().await?;
-            let killed = second.query_drop(format!("KILL QUERY {id}")).await;
-            close(second).await;
+            let mut second = self.connect(Purpose::Look).await?;
+            let killed = second.run(&format!("KILL QUERY {id}")).await;
+            second.close().await;
             drop(lease);
             killed.map_err(|error| self.failed("killing a statement", error))
         };
@@ -256,7 +308,7 @@ impl Client {
                 tracing::warn!(catalog = %self.options.catalog, %error, "statement was not killed");
             }
         }
-        close(connection).await;
+        line.close().await;
     }
 
     /// Returns the error for a failure of the driver or the server.
@@ -332,6 +384,11 @@ impl Client {
             .retryable()
     }
 
+    /// Returns the error for a row that is not as long as its values.
+    pub(super) fn broken_row(&self) -> Error {
+        Error::source("SOURCE_PROTOCOL", format!("{} sent a row that breaks off", self.named()))
+    }
+
     fn without_encryption(&self) -> Error {
         let (catalog, address) = (&self.options.catalog, self.options.address());
         Error::user(
@@ -357,11 +414,6 @@ impl Client {
     }
 }
 
-async fn close(connection: Conn) {
-    // Whether it closed politely does not matter.
-    drop(within(CLOSE_DEADLINE, "closing a connection", connection.disconnect()).await);
-}
-
 /// One connection in use. Dropping it ends what runs on it.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -371,11 +423,20 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Returns the connection itself.
+    /// Returns the connection of a session that asks or writes.
     pub(super) fn connection(&mut self) -> Result<&mut Conn> {
-        let open = self.open.as_mut();
-        open.map(|open| &mut open.connection)
-            .ok_or_else(|| Error::internal("a session was used after its end"))
+        match self.open.as_mut().map(|open| &mut open.line) {
+            Some(Line::Asks(connection)) => Ok(connection),
+            Some(Line::Reads(_)) | None => Err(misused()),
+        }
+    }
+
+    /// Returns the connection of a session that reads rows.
+    pub(super) fn reader(&mut self) -> Result<&mut Connection> {
+        match self.open.as_mut().map(|open| &mut open.line) {
+            Some(Line::Reads(connection)) => Ok(connection),
+            Some(Line::Asks(_)) | None => Err(misused()),
+        }
     }
 
     /// Keeps the connection for the next use: nothing runs on it any more.
@@ -391,11 +452,15 @@ impl Drop for Session {
         let Some(open) = self.open.take() else { return };
         let client = Arc::clone(&self.client);
         let end = environment::spawn_on(&self.runtime, "mysql kill", async move {
-            client.kill(open.connection).await;
+            client.kill(open.line).await;
             drop(open.lease);
         });
         self.client.keep_closing(end);
     }
+}
+
+fn misused() -> Error {
+    Error::internal("a session was used after its end, or for what it is not")
 }
 
 #[cfg(test)]

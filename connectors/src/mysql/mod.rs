@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! options   properties, the pinned session    types     type there -> type here
-//! client    connections: few, killed if left  values    value -> cell
+//! client    connections: few, killed if left  protocol  a connection that reads rows without the driver
+//! values    value -> cell
 //! metadata  databases, tables, columns        pushdown  what the server may filter
 //! splits    ranges of the key                 read      split -> statement -> batches
 //! statistics  rows, distinct values           histogram   how the values lie
@@ -18,6 +19,7 @@ mod define;
 mod histogram;
 mod metadata;
 mod options;
+mod protocol;
 mod pushdown;
 mod query;
 mod read;

@@ -21,7 +21,7 @@ const STATEMENT_SECONDS_MAX: u64 = 3600;
 const STATEMENT_GRACE: Duration = Duration::from_secs(5);
 
 /// Rows up to the protocol's own limit are read.
-const PACKET_BYTES_MAX: usize = 1 << 30;
+pub(super) const PACKET_BYTES_MAX: usize = 1 << 30;
 
 /// How long a silent connection lives before the network is asked whether it still stands.
 const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::connections::Purpose;
@@ -10,15 +9,15 @@ use meshwork_engine::connector::Split;
 use meshwork_engine::environment::{self, within};
 use meshwork_engine::remote::{RemoteColumn, RemoteScan};
 use meshwork_engine::{Error, Result};
-use mysql_async::prelude::Queryable;
-use mysql_async::{BinaryProtocol, Column, QueryResult, Row, Value};
+use mysql_async::Column;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::client::Client;
+use super::protocol::{Raw, Row, Rows};
 use super::pushdown::MySql;
 use super::splits::KeyRange;
-use super::types::{arrives_as, name_of};
-use super::values::{cell, date_text};
+use super::types::arrives_as;
+use super::values::{Becomes, put};
 use crate::relational::{
     BATCHES_AHEAD, Columns, condition, consumer_gone, counted, select, stream_of, while_there,
 };
@@ -54,6 +53,7 @@ pub(super) fn open(
     let reader = Reader {
         client: Arc::clone(client),
         statement: statement(scan, split)?,
+        becomes: scan.output().iter().map(Becomes::of).collect(),
         output: scan.output(),
         scan: scan.clone(),
         batch_size,
@@ -68,8 +68,9 @@ struct Reader {
     client: Arc<Client>,
     statement: String,
     scan: RemoteScan,
-    /// The columns of a row.
+    /// The columns of a row, and what becomes of their values.
     output: Vec<RemoteColumn>,
+    becomes: Vec<Becomes>,
     batch_size: usize,
     sender: Sender<RecordBatch>,
 }
@@ -78,25 +79,23 @@ impl Reader {
     async fn read(self) -> Result<()> {
         // Dropped early, the session kills what runs on it.
         let mut session = self.client.session(Purpose::Read).await?;
-        let connection = session.connection()?;
+        let connection = session.reader()?;
         let deadline = self.client.options.answer_deadline();
-        let failed = |error| self.failed(error);
         let begin = async {
-            connection.query_drop(BEGIN).await?;
-            connection.exec_iter(self.statement.as_str(), ()).await
+            connection.run(BEGIN).await?;
+            connection.rows(&self.statement).await
         };
         let is_there = || self.client.answers();
-        let result = while_there(deadline, "a statement", begin, is_there).await?;
-        let result = result.map_err(failed)?;
-        self.refuse_other_types(result.columns_ref())?;
+        let rows = while_there(deadline, "a statement", begin, is_there).await?;
+        let mut rows = rows.map_err(|error| self.failed(error))?;
+        self.refuse_other_types(rows.columns())?;
         if self.scan.counts_rows() {
-            self.send_count(result).await?;
+            self.send_count(&mut rows).await?;
         } else {
-            self.send_rows(result).await?;
+            self.send_rows(&mut rows).await?;
         }
         // All rows are there: a connection that cannot go on is closed, the query has not failed.
-        let rollback = session.connection()?.query_drop("ROLLBACK");
-        if let Ok(Ok(())) = within(deadline, "ROLLBACK", rollback).await {
+        if let Ok(Ok(())) = within(deadline, "ROLLBACK", rows.end("ROLLBACK")).await {
             session.finish();
         }
         Ok(())
@@ -123,23 +122,32 @@ impl Reader {
         Ok(())
     }
 
-    async fn send_count(&self, mut result: QueryResult<'_, '_, BinaryProtocol>) -> Result<()> {
+    async fn send_count(&self, rows: &mut Rows<'_>) -> Result<()> {
         let deadline = self.client.options.answer_deadline();
         let is_there = || self.client.answers();
-        let counts = result.collect::<u64>();
-        let counts = while_there(deadline, "counting rows", counts, is_there).await?;
-        let counts = counts.map_err(|error| self.failed(error))?;
-        for batch in counted(&self.scan.output_schema(), counts.iter().sum(), self.batch_size) {
+        let count = async {
+            let mut n_rows = 0;
+            while let Some(mut row) = rows.next().await.map_err(|error| self.failed(error))? {
+                n_rows += match row.next_value() {
+                    Some(Raw::Int(n)) => u64::try_from(n).unwrap_or_default(),
+                    Some(Raw::UInt(n)) => n,
+                    _ => return Err(Error::internal("a count of rows is a whole number")),
+                };
+            }
+            Ok(n_rows)
+        };
+        let n_rows = while_there(deadline, "counting rows", count, is_there).await??;
+        for batch in counted(&self.scan.output_schema(), n_rows, self.batch_size) {
             self.send(batch?).await?;
         }
         Ok(())
     }
 
-    async fn send_rows(&self, mut result: QueryResult<'_, '_, BinaryProtocol>) -> Result<()> {
+    async fn send_rows(&self, rows: &mut Rows<'_>) -> Result<()> {
         let deadline = self.client.options.answer_deadline();
         let mut columns = Columns::new(self.scan.output_schema(), self.batch_size)?;
         loop {
-            let fill = self.fill(&mut result, &mut columns);
+            let fill = self.fill(rows, &mut columns);
             let is_there = || self.client.answers();
             let more = while_there(deadline, "reading rows", fill, is_there).await??;
             if !columns.is_empty() {
@@ -152,42 +160,37 @@ impl Reader {
     }
 
     /// Reads rows until the batch is full; returns whether there may be more.
-    async fn fill(
-        &self,
-        result: &mut QueryResult<'_, '_, BinaryProtocol>,
-        columns: &mut Columns,
-    ) -> Result<bool> {
+    async fn fill(&self, rows: &mut Rows<'_>, columns: &mut Columns) -> Result<bool> {
         loop {
-            let row = result.next().await.map_err(|error| self.failed(error))?;
+            let row = rows.next().await.map_err(|error| self.failed(error))?;
             let Some(row) = row else { return Ok(false) };
-            self.append(&row, columns)?;
+            self.append(row, columns)?;
             if columns.end_row() {
                 return Ok(true);
             }
         }
     }
 
-    fn append(&self, row: &Row, columns: &mut Columns) -> Result<()> {
+    #[inline]
+    fn append(&self, mut row: Row<'_>, columns: &mut Columns) -> Result<()> {
         let zero_dates = self.client.options.zero_dates;
-        for (place, column) in self.output.iter().enumerate() {
-            let value = row.as_ref(place).unwrap_or(&Value::NULL);
-            let cell = match (value, &column.data_type) {
-                (Value::Date(..), DataType::Utf8) => {
-                    date_text(value, name_of(&column.remote_type) != "date")
-                }
-                (value, data_type) => cell(value, data_type, zero_dates),
-            };
-            let fits = cell.is_some_and(|cell| columns.append(place, cell));
-            if !fits {
-                return Err(self.misfit(&column.name, &column.remote_type, value));
+        let sinks = columns.row(row.len());
+        for (place, (becomes, sink)) in self.becomes.iter().zip(sinks).enumerate() {
+            let value = row.next_value().ok_or_else(|| self.client.broken_row())?;
+            if !put(value, *becomes, zero_dates, sink.as_mut()) {
+                return Err(self.misfit(place, value));
             }
         }
         Ok(())
     }
 
-    fn misfit(&self, column: &str, declared: &str, value: &Value) -> Error {
+    #[cold]
+    fn misfit(&self, place: usize, value: Raw<'_>) -> Error {
+        let column = self.output.get(place);
+        let (column, declared) =
+            column.map_or(("", ""), |column| (&column.name, &column.remote_type));
         let table = self.scan.display_name();
-        if matches!(value, Value::Date(..)) {
+        if matches!(value, Raw::Date { .. }) {
             return Error::source(
                 "SOURCE_VALUE_MISMATCH",
                 format!(

@@ -15,14 +15,16 @@ use meshwork_engine::connections::{Connections, Lease, Purpose};
 use meshwork_engine::environment::{self, Task, within};
 use meshwork_engine::{Error, Result};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use tokio::runtime::Handle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Config, CopyInSink, CopyOutStream, Row, Statement};
+use tokio_postgres::{CancelToken, Client, Config, CopyInSink, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::configuration::{Configuration, TlsMode};
+use super::protocol::{self, Described, Failure, Session};
 use super::{error, tls};
 use crate::relational::while_full;
 
@@ -71,7 +73,7 @@ impl Server {
     async fn open(&self, purpose: Purpose, query_id: &str, begin: String) -> Result<Connection> {
         let configuration = &self.configuration;
         let lease = self.connections.lease(purpose, configuration.statement_deadline).await?;
-        let tls = tls::connector(configuration)?;
+        let tls = MakeRustlsConnect::new(tls::client(configuration)?);
         let io = environment::io_runtime();
         let config = driver_config(configuration, query_id);
         // On the runtime for I/O, so that the socket belongs to it.
@@ -92,6 +94,45 @@ impl Server {
         };
         self.briefly(connection.client.batch_execute(&begin)).await?;
         Ok(connection)
+    }
+
+    /// Opens a session on an exported snapshot that reads rows.
+    pub(super) async fn connect_to_read(
+        self: &Arc<Self>,
+        query_id: &str,
+        snapshot: &str,
+    ) -> Result<ReadSession> {
+        let configuration = &self.configuration;
+        let lease = self.connections.lease(Purpose::Read, configuration.statement_deadline).await?;
+        let tls = Arc::new(tls::client(configuration)?);
+        let io = environment::io_runtime();
+        let (server, encryption) = (Arc::clone(self), Arc::clone(&tls));
+        let application = application(query_id);
+        let open = async move {
+            let open = || Session::open(&server.configuration, &encryption, &application);
+            let is_full = |failure: &Failure| match failure {
+                Failure::Server { code, .. } => code == SqlState::TOO_MANY_CONNECTIONS.code(),
+                Failure::Lost(_) | Failure::Refused(_) | Failure::Protocol(_) => false,
+            };
+            while_full(open, is_full).await
+        };
+        // On the runtime for I/O, so that the socket belongs to it.
+        let open = environment::spawn_on(&io, "postgres connect", open);
+        let session = within(configuration.connect_deadline, "connecting", open)
+            .await
+            .map_err(|late| error::unavailable(configuration).caused_by(&late))??
+            .map_err(|failure| error::of_login(configuration, &failure))?;
+        let mut reading = ReadSession {
+            server: Arc::clone(self),
+            tls,
+            session: Some(session),
+            lease: Some(lease),
+            is_running: false,
+            io,
+        };
+        let begin = self.begin(Some(snapshot))?;
+        reading.briefly(async |session| session.run(&begin).await).await?;
+        Ok(reading)
     }
 
     /// Runs one lookup in a session of its own.
@@ -160,6 +201,11 @@ async fn connect(
     Ok((client, driver))
 }
 
+/// What the server calls a session of a query.
+fn application(query_id: &str) -> String {
+    format!("meshwork/{query_id}")
+}
+
 fn driver_config(configuration: &Configuration, query_id: &str) -> Config {
     let mut config = Config::new();
     config
@@ -167,7 +213,7 @@ fn driver_config(configuration: &Configuration, query_id: &str) -> Config {
         .port(configuration.port)
         .dbname(&configuration.database)
         .user(&configuration.user)
-        .application_name(format!("meshwork/{query_id}"))
+        .application_name(application(query_id))
         .connect_timeout(configuration.connect_deadline)
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -184,7 +230,7 @@ fn driver_config(configuration: &Configuration, query_id: &str) -> Config {
     config
 }
 
-/// One session. Dropping it closes it; in the middle of a statement, cancels that first.
+/// One session that asks or writes. Dropping it closes it; in the middle of a statement, cancels that first.
 pub(super) struct Connection {
     client: Client,
     cancel: CancelToken,
@@ -216,23 +262,6 @@ impl Connection {
     /// Returns what the server says of a statement, which is not run.
     pub(super) async fn describe(&self, server: &Server, statement: &str) -> Result<Statement> {
         server.briefly(self.client.prepare(statement)).await
-    }
-
-    /// Begins a `COPY ... TO STDOUT`. Until [`Self::finished`], dropping the session cancels it.
-    pub(super) async fn copy_out(
-        &mut self,
-        server: &Server,
-        statement: &str,
-    ) -> Result<CopyOutStream> {
-        let configuration = &server.configuration;
-        self.is_running = true;
-        within(
-            configuration.statement_deadline,
-            "waiting for the source",
-            self.client.copy_out(statement),
-        )
-        .await?
-        .map_err(|e| error::of_statement(configuration, &e))
     }
 
     /// Runs a statement that takes as long as it takes; returns the rows that it changed. Dropped in the middle, the
@@ -284,6 +313,87 @@ impl Drop for Connection {
             drop(lease);
         };
         self.closing.take(environment::spawn_on(&self.io, "postgres close", close));
+    }
+}
+
+/// One session that reads rows. Dropping it closes it; in the middle of a statement, cancels that first.
+#[derive(Debug)]
+pub(super) struct ReadSession {
+    server: Arc<Server>,
+    tls: Arc<ClientConfig>,
+    session: Option<Session>,
+    lease: Option<Lease>,
+    is_running: bool,
+    io: Handle,
+}
+
+impl ReadSession {
+    /// Describes a statement and asks a question behind it; see [`Session::describe`].
+    pub(super) async fn describe(
+        &mut self,
+        statement: &str,
+        question: &str,
+        parameters: &[Vec<String>],
+    ) -> Result<(Vec<Described>, Vec<Vec<String>>)> {
+        self.briefly(async |session| session.describe(statement, question, parameters).await).await
+    }
+
+    /// Begins to read the rows of a statement; see [`Session::begin_rows`]. Until all are read, dropping the session
+    /// cancels it.
+    pub(super) async fn begin_rows(&mut self, statement: &str, was_described: bool) -> Result<()> {
+        self.is_running = true;
+        self.briefly(async |session| session.begin_rows(statement, was_described).await).await
+    }
+
+    /// Returns the next row, `None` when all were read; see [`Session::next_row`]. The caller sets a deadline.
+    #[inline]
+    pub(super) async fn next_row(&mut self) -> Result<Option<&[u8]>> {
+        let Some(session) = self.session.as_mut() else { return Err(closed()) };
+        match session.next_row().await {
+            Ok(Some(row)) => Ok(Some(row)),
+            Ok(None) => {
+                self.is_running = false;
+                Ok(None)
+            }
+            Err(failure) => Err(error::of_reading(&self.server.configuration, &failure)),
+        }
+    }
+
+    /// A short exchange with the server, under its deadline and with errors in our words.
+    async fn briefly<T>(
+        &mut self,
+        exchange: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let configuration = &self.server.configuration;
+        let Some(session) = self.session.as_mut() else { return Err(closed()) };
+        within(LOOKUP_DEADLINE, "a lookup", exchange(session))
+            .await
+            .map_err(|late| error::unavailable(configuration).caused_by(&late))?
+            .map_err(|failure| error::of_reading(configuration, &failure))
+    }
+}
+
+fn closed() -> Error {
+    Error::internal("a session was used after its end")
+}
+
+impl Drop for ReadSession {
+    fn drop(&mut self) {
+        let (Some(session), Some(lease)) = (self.session.take(), self.lease.take()) else { return };
+        let (server, tls) = (Arc::clone(&self.server), Arc::clone(&self.tls));
+        let is_running = self.is_running;
+        let close = async move {
+            if is_running {
+                let cancel = protocol::cancel(&server.configuration, &tls, session.key());
+                if !matches!(within(CANCEL_DEADLINE, "cancelling", cancel).await, Ok(Ok(()))) {
+                    tracing::warn!("a statement at PostgreSQL could not be cancelled, only left");
+                }
+            } else if within(GOODBYE_DEADLINE, "closing", session.close()).await.is_err() {
+                tracing::debug!("a session with PostgreSQL did not end in time");
+            }
+            drop(lease);
+        };
+        self.server.closing.take(environment::spawn_on(&self.io, "postgres close", close));
     }
 }
 

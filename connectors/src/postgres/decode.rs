@@ -1,10 +1,8 @@
-//! The stream of a binary `COPY`, cut into rows and gathered into batches.
+//! Rows in binary, gathered into batches.
 //!
 //! ```text
-//! "PGCOPY\n\xff\r\n\0" | u32 flags | u32 length, extension | rows | i16 -1
-//! row: i16 n columns | n x (i32 length or -1 | bytes)
+//! row: u16 n columns | n x (i32 length or -1 | bytes)
 //! ```
-//! Messages need not end where rows end. A stream without its end mark is an error, never a short answer.
 
 use std::sync::Arc;
 
@@ -17,32 +15,15 @@ use super::columns::Detail;
 use super::configuration::Unrepresentable;
 use super::values::{Unfit, Values};
 
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-/// Signature, flags, length of the extension.
-const HEADER_BYTES: usize = 19;
-/// Bit 16: rows carry object ids, as servers before 12 could be asked to.
-const CRITICAL_FLAGS: u32 = 0xFFFF_0000;
 /// A batch ends early when it holds that much: rows may be wide, and offsets in arrays are 32 bits.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Header,
-    Rows,
-    Ended,
-}
-
-/// Gathers one stream.
+/// Gathers the rows of one statement.
 #[derive(Debug)]
 pub(super) struct Decoder {
     schema: SchemaRef,
     names: Vec<String>,
     columns: Vec<Values>,
-    state: State,
-    /// The beginning of a row or header whose end has not arrived.
-    carry: Vec<u8>,
-    /// Where the fields of the current row are; reused.
-    fields: Vec<Option<(usize, usize)>>,
     n_rows: usize,
     n_bytes: usize,
     rows_max: usize,
@@ -65,9 +46,6 @@ impl Decoder {
             schema: scan.output_schema(),
             names: output.into_iter().map(|column| column.name).collect(),
             columns,
-            state: State::Header,
-            carry: Vec::new(),
-            fields: Vec::new(),
             n_rows: 0,
             n_bytes: 0,
             rows_max: rows_max.max(1),
@@ -79,19 +57,38 @@ impl Decoder {
         self.n_rows >= self.rows_max || self.n_bytes >= BATCH_BYTES_MAX
     }
 
-    /// Takes in the next piece of the stream.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Result<()> {
-        self.n_bytes += piece.len();
-        if self.carry.is_empty() {
-            let used = self.consume(piece)?;
-            self.carry.extend_from_slice(piece.get(used..).unwrap_or_default());
-        } else {
-            let mut joined = std::mem::take(&mut self.carry);
-            joined.extend_from_slice(piece);
-            let used = self.consume(&joined)?;
-            joined.drain(..used);
-            self.carry = joined;
+    /// Takes in the next row. After an error nothing can be taken any more.
+    #[inline]
+    pub(super) fn push(&mut self, row: &[u8]) -> Result<()> {
+        self.n_bytes += row.len();
+        let Some((n_columns, mut rest)) = row.split_first_chunk::<2>() else {
+            return Err(broken("breaks off"));
+        };
+        if usize::from(u16::from_be_bytes(*n_columns)) != self.columns.len() {
+            return Err(broken("has another number of columns"));
         }
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            let Some((length, behind)) = rest.split_first_chunk::<4>() else {
+                return Err(broken("breaks off"));
+            };
+            let value = match usize::try_from(i32::from_be_bytes(*length)) {
+                Ok(length) => {
+                    let Some((value, behind)) = behind.split_at_checked(length) else {
+                        return Err(broken("breaks off"));
+                    };
+                    rest = behind;
+                    Some(value)
+                }
+                Err(_null) => {
+                    rest = behind;
+                    None
+                }
+            };
+            if let Err(unfit) = column.append(value) {
+                return Err(self.unfit(index, unfit));
+            }
+        }
+        self.n_rows += 1;
         Ok(())
     }
 
@@ -110,83 +107,6 @@ impl Decoder {
         Ok(Some(RecordBatch::try_new_with_options(schema, arrays, &options)?))
     }
 
-    /// Says that the stream has ended: an error unless it was whole.
-    pub(super) fn end(&self) -> Result<()> {
-        match self.state {
-            State::Ended => Ok(()),
-            State::Header | State::Rows => Err(broken("ended early")),
-        }
-    }
-
-    /// Reads all whole rows at the beginning of `bytes`; returns how many bytes they took.
-    fn consume(&mut self, bytes: &[u8]) -> Result<usize> {
-        let mut at = 0;
-        while at < bytes.len() {
-            let used = match self.state {
-                State::Header => self.header(bytes)?,
-                State::Rows => self.row(bytes, at)?,
-                State::Ended => return Err(broken("goes on behind its end")),
-            };
-            match used {
-                Some(used) => at += used,
-                None => break,
-            }
-        }
-        Ok(at)
-    }
-
-    fn header(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
-        let Some((header, _rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(None) };
-        if !header.starts_with(SIGNATURE) {
-            return Err(broken("does not begin as one"));
-        }
-        let number = |at| i32_at(header, at).map(i32::cast_unsigned);
-        let (Some(flags), Some(extension)) = (number(11), number(15)) else { return Ok(None) };
-        if flags & CRITICAL_FLAGS != 0 || extension != 0 {
-            return Err(broken("has features that are not known"));
-        }
-        self.state = State::Rows;
-        Ok(Some(HEADER_BYTES))
-    }
-
-    /// Reads the row at `start`, if all of it is there; returns its length.
-    #[inline]
-    fn row(&mut self, bytes: &[u8], start: usize) -> Result<Option<usize>> {
-        let Some(count) = bytes.get(start..start + 2) else { return Ok(None) };
-        let mut at = start + 2;
-        if count == [0xFF, 0xFF] {
-            self.state = State::Ended;
-            return Ok(Some(2));
-        }
-        let n_columns = count.iter().fold(0, |value, byte| (value << 8) | usize::from(*byte));
-        if n_columns != self.columns.len() {
-            return Err(broken("has another number of columns"));
-        }
-        self.fields.clear();
-        for _column in 0..n_columns {
-            let Some(length) = i32_at(bytes, at) else { return Ok(None) };
-            at += 4;
-            match usize::try_from(length) {
-                Ok(length) => {
-                    self.fields.push(Some((at, at + length)));
-                    at += length;
-                }
-                Err(_null) => self.fields.push(None),
-            }
-        }
-        if at > bytes.len() {
-            return Ok(None);
-        }
-        for (index, (column, field)) in self.columns.iter_mut().zip(&self.fields).enumerate() {
-            let value = field.and_then(|(from, to)| bytes.get(from..to));
-            if let Err(unfit) = column.append(value) {
-                return Err(self.unfit(index, unfit));
-            }
-        }
-        self.n_rows += 1;
-        Ok(Some(at - start))
-    }
-
     fn unfit(&self, index: usize, unfit: Unfit) -> Error {
         let column = self.names.get(index).map_or("", String::as_str);
         match unfit {
@@ -203,13 +123,8 @@ impl Decoder {
     }
 }
 
-#[inline]
-fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
-    bytes.get(at..)?.first_chunk::<4>().map(|number| i32::from_be_bytes(*number))
-}
-
 fn broken(how: &str) -> Error {
-    Error::source("SOURCE_PROTOCOL", format!("the COPY stream of PostgreSQL {how}")).retryable()
+    Error::source("SOURCE_PROTOCOL", format!("a row of PostgreSQL {how}")).retryable()
 }
 
 #[cfg(test)]
@@ -241,66 +156,54 @@ mod tests {
         RemoteScan::whole("c", "s", "t", wires.iter().enumerate().map(column).collect())
     }
 
-    fn stream(rows: &[Vec<Option<&[u8]>>]) -> Vec<u8> {
-        let mut bytes = SIGNATURE.to_vec();
-        bytes.extend([0; 8]);
-        for row in rows {
-            bytes.extend(u16::try_from(row.len()).unwrap().to_be_bytes());
-            for field in row {
-                let length = field.map_or(-1, |field| i32::try_from(field.len()).unwrap());
-                bytes.extend(length.to_be_bytes());
-                bytes.extend(field.unwrap_or_default());
-            }
+    fn row(fields: &[Option<&[u8]>]) -> Vec<u8> {
+        let mut bytes = u16::try_from(fields.len()).unwrap().to_be_bytes().to_vec();
+        for field in fields {
+            let length = field.map_or(-1, |field| i32::try_from(field.len()).unwrap());
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(field.unwrap_or_default());
         }
-        bytes.extend([0xFF, 0xFF]);
         bytes
     }
 
     #[test]
-    fn rows_survive_any_cut_of_the_stream() {
-        let scan = scan(&[Wire::Int32, Wire::Text]);
-        let rows = [
-            vec![Some(&[0, 0, 0, 7][..]), Some(b"seven")],
-            vec![None, Some(b"")],
-            vec![Some(&[0xFF; 4]), None],
-        ];
-        let bytes = stream(&rows);
-        for piece in 1..bytes.len() {
-            let mut decoder = Decoder::new(&scan, 8192).unwrap();
-            for piece in bytes.chunks(piece) {
-                decoder.push(piece).unwrap();
-            }
-            decoder.end().unwrap();
-            let batch = decoder.take().unwrap().unwrap();
-            let shown = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string();
-            assert_eq!(
-                shown.lines().filter(|line| line.starts_with('|')).collect::<Vec<_>>(),
-                ["| c0 | c1    |", "| 7  | seven |", "|    |       |", "| -1 |       |"]
-            );
+    fn rows_become_a_batch() {
+        let mut decoder = Decoder::new(&scan(&[Wire::Int32, Wire::Text]), 8192).unwrap();
+        for fields in
+            [[Some(&[0, 0, 0, 7][..]), Some(b"seven")], [None, Some(b"")], [Some(&[0xFF; 4]), None]]
+        {
+            decoder.push(&row(&fields)).unwrap();
         }
+        let batch = decoder.take().unwrap().unwrap();
+        let shown = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string();
+        assert_eq!(
+            shown.lines().filter(|line| line.starts_with('|')).collect::<Vec<_>>(),
+            ["| c0 | c1    |", "| 7  | seven |", "|    |       |", "| -1 |       |"]
+        );
     }
 
     #[test]
-    fn a_stream_that_ends_early_is_an_error() {
-        let bytes = stream(&[vec![Some(&[0, 0, 0, 7])]]);
-        for kept in 0..bytes.len() {
-            let mut decoder = Decoder::new(&scan(&[Wire::Int32]), 8192).unwrap();
-            decoder.push(&bytes[..kept]).unwrap();
-            assert!(decoder.end().is_err(), "{kept}");
+    fn a_row_that_breaks_off_is_an_error() {
+        let whole = row(&[Some(&[0, 0, 0, 7]), Some(b"seven")]);
+        for kept in 0..whole.len() {
+            let mut decoder = Decoder::new(&scan(&[Wire::Int32, Wire::Text]), 8192).unwrap();
+            assert!(decoder.push(&whole[..kept]).is_err(), "{kept}");
         }
     }
 
     #[test]
     fn rows_without_columns_are_counted() {
         let mut decoder = Decoder::new(&scan(&[]), 8192).unwrap();
-        decoder.push(&stream(&[vec![], vec![], vec![]])).unwrap();
+        for _ in 0..3 {
+            decoder.push(&row(&[])).unwrap();
+        }
         assert_eq!(decoder.take().unwrap().unwrap().num_rows(), 3);
     }
 
     #[test]
     fn an_unfit_value_names_its_column() {
         let mut decoder = Decoder::new(&scan(&[Wire::Date]), 8192).unwrap();
-        let error = decoder.push(&stream(&[vec![Some(&i32::MAX.to_be_bytes())]])).unwrap_err();
+        let error = decoder.push(&row(&[Some(&i32::MAX.to_be_bytes())])).unwrap_err();
         assert_eq!(error.code, "VALUE_NOT_REPRESENTABLE");
         assert!(error.message.contains("\"c0\"") && error.message.contains("infinite date"));
     }
@@ -314,8 +217,9 @@ mod tests {
         let filled = [head(2), item(5), (-1i32).to_be_bytes().to_vec()].concat();
         let empty = [0, 0, 23].map(i32::to_be_bytes).concat();
         let mut decoder = Decoder::new(&scan(&[wire]), 8192).unwrap();
-        let rows = [vec![Some(&filled[..])], vec![None], vec![Some(&empty[..])]];
-        decoder.push(&stream(&rows)).unwrap();
+        for field in [Some(&filled[..]), None, Some(&empty[..])] {
+            decoder.push(&row(&[field])).unwrap();
+        }
         let batch = decoder.take().unwrap().unwrap();
         let shown = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string();
         assert!(shown.contains("| [5, ] |") && shown.contains("| []    |"), "{shown}");

@@ -4,17 +4,43 @@ use meshwork_engine::Error;
 use tokio_postgres::error::SqlState;
 
 use super::configuration::Configuration;
+use super::protocol::Failure;
 use crate::relational::{rows_refused, table_exists};
 
 /// Returns the error of a statement or of the connection that carried it.
 pub(super) fn of_statement(configuration: &Configuration, error: &tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(reported) => said(configuration, reported.code(), reported.message()),
+        None => lost(configuration).caused_by(error),
+    }
+}
+
+/// Returns the error of a statement whose rows are read, or of the session that reads them.
+pub(super) fn of_reading(configuration: &Configuration, failure: &Failure) -> Error {
+    match failure {
+        Failure::Server { code, message } => {
+            said(configuration, &SqlState::from_code(code), message)
+        }
+        Failure::Lost(error) => lost(configuration).caused_by(error),
+        Failure::Refused(what) => {
+            let refused = format!("{}: {what}", configuration.display_name());
+            Error::source("SOURCE_AUTHENTICATION", refused)
+        }
+        Failure::Protocol(what) => {
+            let source = configuration.display_name();
+            Error::source("SOURCE_PROTOCOL", format!("{source} sent {what}")).retryable()
+        }
+    }
+}
+
+fn lost(configuration: &Configuration) -> Error {
     let source = configuration.display_name();
-    let Some(reported) = error.as_db_error() else {
-        let lost = Error::source("SOURCE_UNAVAILABLE", format!("{source} closed the connection"));
-        return lost.caused_by(error).retryable();
-    };
-    let code = reported.code();
-    let said = reported.message();
+    Error::source("SOURCE_UNAVAILABLE", format!("{source} closed the connection")).retryable()
+}
+
+/// Returns the error for what the server says.
+fn said(configuration: &Configuration, code: &SqlState, said: &str) -> Error {
+    let source = configuration.display_name();
     if code.code().starts_with("28") {
         return Error::source(
             "SOURCE_AUTHENTICATION",
@@ -91,6 +117,16 @@ pub(super) fn of_connect(configuration: &Configuration, error: &tokio_postgres::
         return Error::source("SOURCE_AUTHENTICATION", refused).caused_by(error);
     }
     unavailable(configuration).caused_by(error)
+}
+
+/// Returns the error of an attempt to open a session that reads.
+pub(super) fn of_login(configuration: &Configuration, failure: &Failure) -> Error {
+    match failure {
+        Failure::Lost(error) => unavailable(configuration).caused_by(error),
+        Failure::Server { .. } | Failure::Refused(_) | Failure::Protocol(_) => {
+            of_reading(configuration, failure)
+        }
+    }
 }
 
 /// The error for a server that does not answer.

@@ -1,4 +1,4 @@
-//! PostgreSQL: rows by binary `COPY`, straight into Arrow, over several connections under one snapshot.
+//! PostgreSQL: rows in binary, straight into Arrow, over several connections under one snapshot.
 //!
 //! ```text
 //! configuration   the properties of a catalog
@@ -10,7 +10,8 @@
 //! pushdown        which conditions mean the same on both sides; how they are written
 //! splits          cuts a table into ranges of pages
 //! unchanged       whether the tables of a scan are still what it was planned for
-//! reader          one split: COPY stream -> decode -> batches
+//! protocol        a session that reads rows without the driver
+//! reader          one split: rows -> decode -> batches
 //! write           rows into a table: batches -> encode -> COPY, one transaction
 //! define          what is made and dropped, and of which types
 //! ```
@@ -26,6 +27,7 @@ mod encode;
 mod error;
 mod listing;
 mod numeric;
+mod protocol;
 mod pushdown;
 mod reader;
 mod snapshot;

@@ -17,6 +17,9 @@ const MINUS_INFINITE: u16 = 0xF000;
 const GROUP: i128 = 10_000;
 const GROUP_DIGITS: i32 = 4;
 const HEADER_BYTES: usize = 8;
+/// So many groups fit 64 bits.
+const SHORT_GROUPS: usize = 4;
+const SHORT_GROUP: u64 = 10_000;
 
 /// How many digits a column's type has, and how many of them stand behind the point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +39,47 @@ struct Parts<'a> {
 pub(super) fn decimal128(bytes: &[u8], digits: Digits) -> Result<i128, Unfit> {
     let parts = parts(bytes)?;
     let shift = parts.exponent + i32::from(digits.scale);
-    let (mut value, mut groups) = (0i128, parts.groups.chunks_exact(2).peekable());
+    let value = match short(parts.groups, shift) {
+        Some(value) => i128::from(value?),
+        None => long(parts.groups, shift)?,
+    };
+    if !Decimal128Type::is_valid_decimal_precision(value, digits.precision) {
+        return Err(TOO_LONG);
+    }
+    Ok(if parts.is_negative { -value } else { value })
+}
+
+/// The same of few groups, in 64 bits, if it fits: nearly all numbers do, and long arithmetic is slow.
+#[inline]
+fn short(groups: &[u8], shift: i32) -> Option<Result<u64, Unfit>> {
+    if groups.len() > 2 * SHORT_GROUPS {
+        return None;
+    }
+    let value = groups
+        .chunks_exact(2)
+        .fold(0, |value: u64, group| value * SHORT_GROUP + u64::from(u16_of(group)));
+    // The digits behind the scale are zeros, or the column lied about its type.
+    let cut = |n: u64| if value % n == 0 { Ok(value / n) } else { Err(TOO_LONG) };
+    Some(match shift {
+        _ if value == 0 => Ok(0),
+        0 => Ok(value),
+        1..=18 => Ok(value.checked_mul(10_u64.pow(shift.unsigned_abs()))?),
+        -1 => cut(10),
+        -2 => cut(100),
+        -3 => cut(1_000),
+        _ => return None,
+    })
+}
+
+fn long(groups: &[u8], shift: i32) -> Result<i128, Unfit> {
+    let (mut value, mut groups) = (0i128, groups.chunks_exact(2).peekable());
     while let Some(group) = groups.next() {
         let group = i128::from(u16_of(group));
         if groups.peek().is_some() || shift >= 0 {
             value = times_plus(value, GROUP, group)?;
             continue;
         }
-        // The digits of the last group behind the scale are zeros, or the column lied about its type.
+        // As above.
         let (kept, cut) = (GROUP_DIGITS + shift, shift.unsigned_abs());
         if kept <= 0 || group % 10i128.pow(cut) != 0 {
             return Err(TOO_LONG);
@@ -54,10 +90,7 @@ pub(super) fn decimal128(bytes: &[u8], digits: Digits) -> Result<i128, Unfit> {
         let factor = 10i128.checked_pow(shift.unsigned_abs()).ok_or(TOO_LONG)?;
         value = times_plus(value, factor, 0)?;
     }
-    if !Decimal128Type::is_valid_decimal_precision(value, digits.precision) {
-        return Err(TOO_LONG);
-    }
-    Ok(if parts.is_negative { -value } else { value })
+    Ok(value)
 }
 
 /// Returns the value times `10^scale`; by way of its digits, because such numbers are rare.

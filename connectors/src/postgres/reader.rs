@@ -1,23 +1,21 @@
-//! Reads one split: opens a session on the scan's snapshot, runs one `COPY`, decodes it as it comes.
+//! Reads one split: opens a session on the scan's snapshot, runs one statement, decodes its rows as they come.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, TryStreamExt, stream};
 use meshwork_engine::Result;
 use meshwork_engine::connections::Purpose;
 use meshwork_engine::connector::Split;
 use meshwork_engine::remote::RemoteScan;
 use meshwork_engine::settings::QuerySettings;
-use tokio_postgres::CopyOutStream;
 
-use super::connection::{Connection, Server};
+use super::connection::{ReadSession, Server};
 use super::decode::Decoder;
-use super::{error, splits, unchanged};
+use super::{splits, unchanged};
 use crate::relational::while_there;
 
 /// Returns the rows of a split. Nothing is opened before the stream is polled; dropping it cancels.
@@ -34,15 +32,10 @@ pub(super) fn open(
     let (server, scan) = (Arc::clone(server), scan.clone());
     let query_id = settings.query_id.clone();
     let begin = async move {
-        let snapshot = Some(shared.snapshot.as_str());
-        let mut connection = server.connect(Purpose::Read, &query_id, snapshot).await?;
-        unchanged::refuse_changed(&server, &connection, &scan, &select).await?;
-        let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
-        let deadline = server.configuration.statement_deadline;
-        let began = connection.copy_out(&server, &copy);
-        let rows = while_there(deadline, "waiting for the source", began, || answers(&server));
-        let rows = Box::pin(rows.await??);
-        let reading = Reading { rows: Some(rows), connection, decoder, server };
+        let mut session = server.connect_to_read(&query_id, &shared.snapshot).await?;
+        let is_held = unchanged::refuse_changed(&server, &mut session, &scan, &select).await?;
+        session.begin_rows(&select, is_held).await?;
+        let reading = Reading { session, decoder, is_open: true, server };
         Ok::<_, DataFusionError>(stream::try_unfold(reading, Reading::next))
     };
     let batches = stream::once(begin.boxed()).try_flatten();
@@ -54,42 +47,36 @@ async fn answers(server: &Server) -> Result<()> {
     server.connect(Purpose::Probe, "", None).await.map(drop)
 }
 
-/// A running `COPY`.
+/// A running statement.
 struct Reading {
-    /// `None` once it has ended.
-    rows: Option<Pin<Box<CopyOutStream>>>,
-    connection: Connection,
+    session: ReadSession,
     decoder: Decoder,
+    /// Whether there may be more rows.
+    is_open: bool,
     server: Arc<Server>,
 }
 
 impl Reading {
     /// Returns the next batch and what goes on behind it.
     async fn next(mut self) -> Result<Option<(RecordBatch, Self)>, DataFusionError> {
-        while let Some(rows) = &mut self.rows
-            && !self.decoder.is_full()
-        {
-            // Nearly always the next row is here already; a deadline for each would cost more than the row.
-            let next = match rows.next().now_or_never() {
-                Some(next) => next,
-                None => {
-                    let deadline = self.server.configuration.statement_deadline;
-                    let doing = "waiting for rows of the source";
-                    while_there(deadline, doing, rows.next(), || answers(&self.server)).await?
-                }
-            };
-            match next {
-                Some(Ok(piece)) => self.decoder.push(&piece)?,
-                Some(Err(e)) => {
-                    return Err(error::of_statement(&self.server.configuration, &e).into());
-                }
-                None => {
-                    self.decoder.end()?;
-                    self.connection.finished();
-                    self.rows = None;
-                }
-            }
+        if self.is_open {
+            let deadline = self.server.configuration.statement_deadline;
+            let fill = fill(&mut self.session, &mut self.decoder);
+            let is_there = || answers(&self.server);
+            let doing = "waiting for rows of the source";
+            self.is_open = while_there(deadline, doing, fill, is_there).await??;
         }
         Ok(self.decoder.take()?.map(|batch| (batch, self)))
     }
+}
+
+/// Reads rows until the batch is full; returns whether there may be more.
+async fn fill(session: &mut ReadSession, decoder: &mut Decoder) -> Result<bool> {
+    while !decoder.is_full() {
+        match session.next_row().await? {
+            Some(row) => decoder.push(row)?,
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
 }

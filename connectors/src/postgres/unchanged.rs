@@ -2,19 +2,17 @@
 //!
 //! A session asks right before it reads, under the query's snapshot. Describing the statement makes it hold the tables
 //! until it ends, so nobody changes them between the answer and the rows. Changes that the snapshot does not cover are
-//! found here: `COPY` does not say what types it sends, and a table that was rewritten, truncated, or dropped and made
+//! found here: rows do not say of what types they are, and a table that was rewritten, truncated, or dropped and made
 //! again since would look empty to the snapshot.
 
-use futures::join;
 use meshwork_engine::remote::RemoteScan;
 use meshwork_engine::{Error, Result};
-use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
 
 use super::columns::{Detail, Sent};
-use super::connection::{Connection, Server};
+use super::connection::{ReadSession, Server};
 use super::error;
-use super::listing::get;
+use super::protocol::Described;
 use super::wire::Wire;
 
 /// The tables, of those named and of what inherits from them, whose rows the snapshot does not see any more: it knows the
@@ -31,32 +29,30 @@ const REWRITTEN: &str = "WITH RECURSIVE whole AS ( \
      WHERE c.relkind IN ('r', 'm') AND c.relfilenode <> 0 \
        AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode LIMIT 1";
 
-/// Refuses to read a scan whose tables were changed since it was planned; `select` is what will be read.
+/// Refuses to read a scan whose tables were changed since it was planned; `select` is what will be read. Returns whether it
+/// was described.
 pub(super) async fn refuse_changed(
     server: &Server,
-    connection: &Connection,
+    session: &mut ReadSession,
     scan: &RemoteScan,
     select: &str,
-) -> Result<()> {
+) -> Result<bool> {
     if scan.query.is_some() {
         // Who writes a query may name anything, and its tables are not known.
-        return Ok(());
+        return Ok(false);
     }
     let (schemas, tables): (Vec<String>, Vec<String>) = named_tables(scan).into_iter().unzip();
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-        [(&schemas, Type::TEXT_ARRAY), (&tables, Type::TEXT_ARRAY)];
     // Sent together, answered in this order: the second sees the tables as the first holds them.
-    let (described, rewritten) = join!(
-        connection.describe(server, select),
-        connection.lookup(server, REWRITTEN, &parameters)
-    );
-    refuse_other_types(scan, &described.map_err(|error| named(scan, error))?)?;
-    let Some(row) = rewritten?.into_iter().next() else { return Ok(()) };
-    let (schema, table): (String, String) = (get(&row, 0)?, get(&row, 1)?);
-    let catalog = &server.configuration.catalog;
-    Err(Error::schema_changed(format!(
-        "table \"{catalog}.{schema}.{table}\" was rewritten, emptied or made anew"
-    )))
+    let answered = session.describe(select, REWRITTEN, &[schemas, tables]).await;
+    let (described, rewritten) = answered.map_err(|error| named(scan, error))?;
+    refuse_other_types(scan, &described)?;
+    match rewritten.first().map(Vec::as_slice) {
+        Some([schema, table]) => Err(Error::schema_changed(format!(
+            "table \"{}.{schema}.{table}\" was rewritten, emptied or made anew",
+            server.configuration.catalog
+        ))),
+        _ => Ok(true),
+    }
 }
 
 /// Returns schema and name of each table that a scan reads.
@@ -68,8 +64,8 @@ fn named_tables(scan: &RemoteScan) -> Vec<(String, String)> {
 }
 
 /// Refuses columns that have got other types.
-fn refuse_other_types(scan: &RemoteScan, described: &Statement) -> Result<()> {
-    for (column, now) in scan.output().iter().zip(described.columns()) {
+fn refuse_other_types(scan: &RemoteScan, described: &[Described]) -> Result<()> {
+    for (column, now) in scan.output().iter().zip(described) {
         // What the server computes, and what is asked for as another type, it casts to the type that is expected.
         if column.detail.is_null() {
             continue;
@@ -80,13 +76,15 @@ fn refuse_other_types(scan: &RemoteScan, described: &Statement) -> Result<()> {
         }
         // A least or greatest decimal has lost its bounds; the decoder takes no digit that does not fit.
         let is_decimal = matches!(expected, Wire::Decimal128 { .. } | Wire::Decimal256 { .. });
-        if is_decimal && *now.type_() == Type::NUMERIC && now.type_modifier() < 0 {
+        if is_decimal && now.type_id == Type::NUMERIC.oid() && now.type_modifier < 0 {
             continue;
         }
-        let arrives = Wire::of_type(now.type_().oid(), now.type_modifier());
+        let arrives = Wire::of_type(now.type_id, now.type_modifier);
         if arrives.unwrap_or(Wire::Text) != expected {
-            let (table, name, now) = (scan.display_name(), &column.name, now.type_().name());
-            let was = &column.remote_type;
+            let (table, name, was) = (scan.display_name(), &column.name, &column.remote_type);
+            // Types of the users' own have no name here.
+            let now = Type::from_oid(now.type_id);
+            let now = now.as_ref().map_or("of another type", Type::name);
             return Err(Error::schema_changed(format!(
                 "column \"{name}\" of table \"{table}\" was {was} and is {now} now"
             )));

@@ -15,6 +15,7 @@ use datafusion::arrow::error::ArrowError;
 use super::configuration::Unrepresentable;
 use super::numeric::{Digits, decimal128, decimal256};
 use super::wire::{UTC, Wire};
+use crate::relational::{bytes_of, numbers_of};
 
 /// PostgreSQL counts days from 2000-01-01, Arrow from 1970-01-01.
 pub(super) const EPOCH_DAYS: i32 = 10_957;
@@ -179,22 +180,22 @@ impl Values {
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match &mut self.growing {
             Growing::Bool(values) => Arc::new(values.finish()),
-            Growing::Int16(values) => Arc::new(values.finish()),
-            Growing::Int32(values) => Arc::new(values.finish()),
-            Growing::Int64(values) | Growing::Oid(values) => Arc::new(values.finish()),
-            Growing::Count(values) => Arc::new(values.finish()),
-            Growing::Float32(values) => Arc::new(values.finish()),
-            Growing::Float64(values) => Arc::new(values.finish()),
-            Growing::Decimal128(values, _digits) => Arc::new(values.finish()),
-            Growing::Decimal256(values, _digits) => Arc::new(values.finish()),
+            Growing::Int16(values) => numbers_of(values),
+            Growing::Int32(values) => numbers_of(values),
+            Growing::Int64(values) | Growing::Oid(values) => numbers_of(values),
+            Growing::Count(values) => numbers_of(values),
+            Growing::Float32(values) => numbers_of(values),
+            Growing::Float64(values) => numbers_of(values),
+            Growing::Decimal128(values, _digits) => numbers_of(values),
+            Growing::Decimal256(values, _digits) => numbers_of(values),
             Growing::Text(values) | Growing::PaddedText(values) | Growing::Uuid(values) => {
-                Arc::new(values.finish())
+                bytes_of(values)
             }
-            Growing::Bytes(values) => Arc::new(values.finish()),
-            Growing::Date(values) => Arc::new(values.finish()),
-            Growing::Time(values) => Arc::new(values.finish()),
-            Growing::Timestamp(values) => Arc::new(values.finish()),
-            Growing::Interval(values) => Arc::new(values.finish()),
+            Growing::Bytes(values) => bytes_of(values),
+            Growing::Date(values) => numbers_of(values),
+            Growing::Time(values) => numbers_of(values),
+            Growing::Timestamp(values) => numbers_of(values),
+            Growing::Interval(values) => numbers_of(values),
             Growing::List(list) => list.finish()?,
         })
     }

@@ -8,12 +8,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, GenericByteBuilder,
+    PrimitiveBuilder, StringBuilder,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Decimal256Type, DurationMicrosecondType, Float32Type,
-    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
-    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
+    ByteArrayType, DECIMAL128_MAX_PRECISION, DataType, Date32Type, Decimal128Type, Decimal256Type,
+    DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    SchemaRef, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    i256,
 };
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use meshwork_engine::{Error, Result};
@@ -69,22 +71,37 @@ impl Columns {
         Ok(Self { schema, columns, n_rows: 0, rows_max: rows_max.max(1), bytes: 0 })
     }
 
+    /// Returns the columns, for a row of so many bytes of which each gets its value.
+    pub fn row(&mut self, n_bytes: usize) -> &mut [Box<dyn Column>] {
+        self.bytes += n_bytes;
+        &mut self.columns
+    }
+
     /// Appends a cell to a column; returns false, and appends nothing, if it does not fit.
     #[must_use]
     pub fn append(&mut self, column: usize, cell: Cell<'_>) -> bool {
-        self.bytes += match &cell {
-            Cell::Text(text) => text.len(),
-            Cell::Bytes(bytes) => bytes.len(),
-            Cell::Null
-            | Cell::Bool(_)
-            | Cell::Int(_)
-            | Cell::UInt(_)
-            | Cell::Float(_)
-            | Cell::Double(_)
-            | Cell::Decimal(_)
-            | Cell::WideDecimal(_) => 0,
-        };
-        self.columns.get_mut(column).is_some_and(|column| column.append(cell))
+        let Some(column) = self.columns.get_mut(column) else { return false };
+        match cell {
+            Cell::Null => {
+                column.null();
+                true
+            }
+            Cell::Bool(value) => column.truth(value),
+            Cell::Int(value) => column.int(value),
+            Cell::UInt(value) => column.uint(value),
+            Cell::Float(value) => column.float(value),
+            Cell::Double(value) => column.double(value),
+            Cell::Decimal(value) => column.decimal(value),
+            Cell::WideDecimal(value) => column.wide_decimal(value),
+            Cell::Text(value) => {
+                self.bytes += value.len();
+                column.text(&value)
+            }
+            Cell::Bytes(value) => {
+                self.bytes += value.len();
+                column.bytes(value)
+            }
+        }
     }
 
     /// Ends a row whose every column got a cell; returns whether the batch is full.
@@ -144,47 +161,93 @@ fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, n_rows: usize) -> Result<Rec
     })
 }
 
-/// One column of the batch that is being filled.
-trait Column: Send {
-    fn append(&mut self, cell: Cell<'_>) -> bool;
+/// One column of the batch that is being filled. What does not fit is refused, and nothing is appended.
+pub trait Column: Send {
+    /// Appends NULL.
+    fn null(&mut self);
+
+    /// Takes what was appended.
     fn finish(&mut self) -> ArrayRef;
+
+    /// An integer; the days of a date; the microseconds of a timestamp or duration.
+    #[must_use]
+    fn int(&mut self, _value: i64) -> bool {
+        false
+    }
+
+    /// An integer that may be beyond the signed ones.
+    #[must_use]
+    fn uint(&mut self, _value: u64) -> bool {
+        false
+    }
+
+    /// A single float.
+    #[must_use]
+    fn float(&mut self, _value: f32) -> bool {
+        false
+    }
+
+    /// A double float.
+    #[must_use]
+    fn double(&mut self, _value: f64) -> bool {
+        false
+    }
+
+    /// True or false.
+    #[must_use]
+    fn truth(&mut self, _value: bool) -> bool {
+        false
+    }
+
+    /// The unscaled value of a decimal of at most 38 digits.
+    #[must_use]
+    fn decimal(&mut self, _value: i128) -> bool {
+        false
+    }
+
+    /// The unscaled value of a longer decimal.
+    #[must_use]
+    fn wide_decimal(&mut self, _value: i256) -> bool {
+        false
+    }
+
+    /// Text.
+    #[must_use]
+    fn text(&mut self, _value: &str) -> bool {
+        false
+    }
+
+    /// Bytes.
+    #[must_use]
+    fn bytes(&mut self, _value: &[u8]) -> bool {
+        false
+    }
 }
 
 fn column(data_type: &DataType) -> Result<Box<dyn Column>> {
     // The types that row sources map to; whatever else there is came from no connector.
     Ok(match data_type {
         DataType::Boolean => Box::new(BooleanBuilder::new()),
-        DataType::Int8 => numbers::<Int8Type>(data_type, integer),
-        DataType::Int16 => numbers::<Int16Type>(data_type, integer),
-        DataType::Int32 => numbers::<Int32Type>(data_type, integer),
-        DataType::Int64 => numbers::<Int64Type>(data_type, integer),
-        DataType::UInt8 => numbers::<UInt8Type>(data_type, integer),
-        DataType::UInt16 => numbers::<UInt16Type>(data_type, integer),
-        DataType::UInt32 => numbers::<UInt32Type>(data_type, integer),
-        DataType::UInt64 => numbers::<UInt64Type>(data_type, integer),
-        DataType::Float32 => numbers::<Float32Type>(data_type, |cell| match cell {
-            Cell::Float(value) => Some(value),
-            _ => None,
-        }),
-        DataType::Float64 => numbers::<Float64Type>(data_type, |cell| match cell {
-            Cell::Double(value) => Some(value),
-            Cell::Float(value) => Some(value.into()),
-            _ => None,
-        }),
-        DataType::Decimal128(..) => numbers::<Decimal128Type>(data_type, |cell| match cell {
-            Cell::Decimal(value) => Some(value),
-            _ => None,
-        }),
-        DataType::Decimal256(..) => numbers::<Decimal256Type>(data_type, |cell| match cell {
-            Cell::WideDecimal(value) => Some(value),
-            _ => None,
-        }),
-        DataType::Date32 => numbers::<Date32Type>(data_type, integer),
+        DataType::Int8 => integers::<Int8Type>(data_type),
+        DataType::Int16 => integers::<Int16Type>(data_type),
+        DataType::Int32 => integers::<Int32Type>(data_type),
+        DataType::Int64 => integers::<Int64Type>(data_type),
+        DataType::UInt8 => integers::<UInt8Type>(data_type),
+        DataType::UInt16 => integers::<UInt16Type>(data_type),
+        DataType::UInt32 => integers::<UInt32Type>(data_type),
+        DataType::UInt64 => integers::<UInt64Type>(data_type),
+        DataType::Date32 => integers::<Date32Type>(data_type),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            numbers::<TimestampMicrosecondType>(data_type, integer)
+            integers::<TimestampMicrosecondType>(data_type)
         }
-        DataType::Duration(TimeUnit::Microsecond) => {
-            numbers::<DurationMicrosecondType>(data_type, integer)
+        DataType::Duration(TimeUnit::Microsecond) => integers::<DurationMicrosecondType>(data_type),
+        DataType::Float32 => Box::new(PrimitiveBuilder::<Float32Type>::new()),
+        DataType::Float64 => Box::new(PrimitiveBuilder::<Float64Type>::new()),
+        DataType::Decimal128(..) => {
+            Box::new(PrimitiveBuilder::<Decimal128Type>::new().with_data_type(data_type.clone()))
+        }
+        DataType::Decimal256(..) => {
+            Box::new(PrimitiveBuilder::<Decimal256Type>::new().with_data_type(data_type.clone()))
         }
         DataType::Utf8 => Box::new(StringBuilder::new()),
         DataType::Binary => Box::new(BinaryBuilder::new()),
@@ -192,117 +255,212 @@ fn column(data_type: &DataType) -> Result<Box<dyn Column>> {
     })
 }
 
-/// A column of fixed-width values; `read` finds them in cells.
-struct Numbers<T: ArrowPrimitiveType> {
-    builder: PrimitiveBuilder<T>,
-    read: fn(Cell<'_>) -> Option<T::Native>,
+/// A column of whole numbers, or of what is counted in such.
+struct Integers<T: ArrowPrimitiveType>(PrimitiveBuilder<T>);
+
+fn integers<T>(data_type: &DataType) -> Box<dyn Column>
+where
+    T: ArrowPrimitiveType<Native: TryFrom<i64> + TryFrom<u64>>,
+{
+    Box::new(Integers(PrimitiveBuilder::<T>::new().with_data_type(data_type.clone())))
 }
 
-fn numbers<T: ArrowPrimitiveType>(
-    data_type: &DataType,
-    read: fn(Cell<'_>) -> Option<T::Native>,
-) -> Box<dyn Column> {
-    let builder = PrimitiveBuilder::<T>::new().with_data_type(data_type.clone());
-    Box::new(Numbers { builder, read })
-}
-
-fn integer<N: TryFrom<i64> + TryFrom<u64>>(cell: Cell<'_>) -> Option<N> {
-    // Nothing else is an integer.
-    match cell {
-        Cell::Int(value) => N::try_from(value).ok(),
-        Cell::UInt(value) => N::try_from(value).ok(),
-        _ => None,
+impl<T> Integers<T>
+where
+    T: ArrowPrimitiveType,
+{
+    fn append<V>(&mut self, value: V) -> bool
+    where
+        T::Native: TryFrom<V>,
+    {
+        match T::Native::try_from(value) {
+            Ok(value) => {
+                self.0.append_value(value);
+                true
+            }
+            Err(_beyond) => false,
+        }
     }
 }
 
-impl<T: ArrowPrimitiveType> Column for Numbers<T> {
-    fn append(&mut self, cell: Cell<'_>) -> bool {
-        if matches!(cell, Cell::Null) {
-            self.builder.append_null();
-            return true;
-        }
-        match (self.read)(cell) {
-            Some(value) => {
-                self.builder.append_value(value);
-                true
-            }
-            None => false,
-        }
+impl<T> Column for Integers<T>
+where
+    T: ArrowPrimitiveType<Native: TryFrom<i64> + TryFrom<u64>>,
+{
+    fn null(&mut self) {
+        self.0.append_null();
     }
 
     fn finish(&mut self) -> ArrayRef {
-        Arc::new(self.builder.finish())
+        numbers_of(&mut self.0)
+    }
+
+    fn int(&mut self, value: i64) -> bool {
+        self.append(value)
+    }
+
+    fn uint(&mut self, value: u64) -> bool {
+        self.append(value)
+    }
+}
+
+impl Column for PrimitiveBuilder<Float32Type> {
+    fn null(&mut self) {
+        self.append_null();
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        numbers_of(self)
+    }
+
+    fn float(&mut self, value: f32) -> bool {
+        self.append_value(value);
+        true
+    }
+}
+
+impl Column for PrimitiveBuilder<Float64Type> {
+    fn null(&mut self) {
+        self.append_null();
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        numbers_of(self)
+    }
+
+    fn float(&mut self, value: f32) -> bool {
+        self.double(value.into())
+    }
+
+    fn double(&mut self, value: f64) -> bool {
+        self.append_value(value);
+        true
+    }
+}
+
+impl Column for PrimitiveBuilder<Decimal128Type> {
+    fn null(&mut self) {
+        self.append_null();
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        numbers_of(self)
+    }
+
+    fn decimal(&mut self, value: i128) -> bool {
+        self.append_value(value);
+        true
+    }
+}
+
+impl Column for PrimitiveBuilder<Decimal256Type> {
+    fn null(&mut self) {
+        self.append_null();
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        numbers_of(self)
+    }
+
+    fn wide_decimal(&mut self, value: i256) -> bool {
+        self.append_value(value);
+        true
     }
 }
 
 impl Column for BooleanBuilder {
-    fn append(&mut self, cell: Cell<'_>) -> bool {
-        // Nothing else is a truth value.
-        match cell {
-            Cell::Null => self.append_null(),
-            Cell::Bool(value) => self.append_value(value),
-            _ => return false,
-        }
-        true
+    fn null(&mut self) {
+        self.append_null();
     }
 
     fn finish(&mut self) -> ArrayRef {
         Arc::new(Self::finish(self))
+    }
+
+    fn truth(&mut self, value: bool) -> bool {
+        self.append_value(value);
+        true
     }
 }
 
 impl Column for StringBuilder {
-    fn append(&mut self, cell: Cell<'_>) -> bool {
-        // Nothing else is text.
-        match cell {
-            Cell::Null => self.append_null(),
-            Cell::Text(value) => self.append_value(value),
-            _ => return false,
-        }
-        true
+    fn null(&mut self) {
+        self.append_null();
     }
 
     fn finish(&mut self) -> ArrayRef {
-        Arc::new(Self::finish(self))
+        bytes_of(self)
+    }
+
+    fn text(&mut self, value: &str) -> bool {
+        self.append_value(value);
+        true
     }
 }
 
 impl Column for BinaryBuilder {
-    fn append(&mut self, cell: Cell<'_>) -> bool {
-        // Nothing else is bytes.
-        match cell {
-            Cell::Null => self.append_null(),
-            Cell::Bytes(value) => self.append_value(value),
-            _ => return false,
-        }
-        true
+    fn null(&mut self) {
+        self.append_null();
     }
 
     fn finish(&mut self) -> ArrayRef {
-        Arc::new(Self::finish(self))
+        bytes_of(self)
     }
+
+    fn bytes(&mut self, value: &[u8]) -> bool {
+        self.append_value(value);
+        true
+    }
+}
+
+/// Takes what was built and begins anew with as much room: most batches are as long as the one before.
+pub fn numbers_of<T: ArrowPrimitiveType>(builder: &mut PrimitiveBuilder<T>) -> ArrayRef {
+    let array = builder.finish();
+    let next = PrimitiveBuilder::with_capacity(array.len());
+    *builder = next.with_data_type(array.data_type().clone());
+    Arc::new(array)
+}
+
+/// The same of text and bytes.
+pub fn bytes_of<T: ByteArrayType>(builder: &mut GenericByteBuilder<T>) -> ArrayRef {
+    let array = builder.finish();
+    let n_bytes = array.value_data().len();
+    *builder = GenericByteBuilder::with_capacity(array.len(), n_bytes + n_bytes / 8);
+    Arc::new(array)
 }
 
 /// Returns the exact decimal that a text spells (`-12.30`), or `None` if it spells none of that precision
 /// and scale.
-pub fn decimal_cell(text: &str, precision: u8, scale: i8) -> Option<Cell<'static>> {
-    if precision > arrow::datatypes::DECIMAL128_MAX_PRECISION {
-        let mut digits = String::with_capacity(text.len() + 1);
-        let negative = for_each_digit(text, scale, |digit| {
-            digits.push(char::from(b'0' + digit));
-            Some(())
-        })?;
-        let significant = digits.trim_start_matches('0').len();
-        let value = i256::from_string(&digits).filter(|_| significant <= precision.into())?;
-        return Some(Cell::WideDecimal(if negative { value.wrapping_neg() } else { value }));
+pub fn decimal_cell(text: &[u8], precision: u8, scale: i8) -> Option<Cell<'static>> {
+    match precision > DECIMAL128_MAX_PRECISION {
+        true => wide_decimal(text, precision, scale).map(Cell::WideDecimal),
+        false => decimal(text, precision, scale).map(Cell::Decimal),
     }
+}
+
+/// The same of at most 38 digits.
+#[inline]
+pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let (value, negative) = unscaled(text, scale)?;
     let fits = value < 10_i128.checked_pow(precision.into())?;
-    fits.then_some(Cell::Decimal(if negative { -value } else { value }))
+    fits.then_some(if negative { -value } else { value })
+}
+
+/// The same of more digits; by way of them, because such numbers are rare.
+pub fn wide_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i256> {
+    let mut digits = String::with_capacity(text.len() + 1);
+    let negative = for_each_digit(text, scale, |digit| {
+        digits.push(char::from(b'0' + digit));
+        Some(())
+    })?;
+    let significant = digits.trim_start_matches('0').len();
+    let value = i256::from_string(&digits).filter(|_| significant <= precision.into())?;
+    Some(if negative { value.wrapping_neg() } else { value })
 }
 
 /// Returns the unscaled value, and whether it is negative. Most are short, and long multiplication is slow.
-fn unscaled(text: &str, scale: i8) -> Option<(i128, bool)> {
+#[inline]
+fn unscaled(text: &[u8], scale: i8) -> Option<(i128, bool)> {
     if text.len() + usize::from(scale.unsigned_abs()) <= SHORT_DIGITS {
         let mut value = 0_i64;
         let negative = for_each_digit(text, scale, |digit| {
@@ -320,21 +478,25 @@ fn unscaled(text: &str, scale: i8) -> Option<(i128, bool)> {
 }
 
 /// Calls `visit` for each digit of the unscaled value; returns whether it is negative.
-fn for_each_digit(text: &str, scale: i8, mut visit: impl FnMut(u8) -> Option<()>) -> Option<bool> {
-    let (negative, text) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
+#[inline]
+fn for_each_digit(text: &[u8], scale: i8, mut visit: impl FnMut(u8) -> Option<()>) -> Option<bool> {
+    let (negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        text => (false, text),
     };
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
+    let (whole, rest) = text.split_at(point);
+    let fraction = rest.get(1..).unwrap_or_default();
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
     let scale = usize::try_from(scale).ok()?;
-    let digit = |byte: u8| byte.is_ascii_digit().then(|| byte - b'0');
-    for byte in whole.bytes() {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| byte - b'0');
+    for byte in whole {
         visit(digit(byte)?)?;
     }
-    for (place, byte) in fraction.bytes().enumerate() {
+    for (place, byte) in fraction.iter().enumerate() {
         let digit = digit(byte)?;
         if place < scale {
             visit(digit)?;
@@ -357,7 +519,7 @@ mod tests {
 
     #[test]
     fn decimals_are_exact_or_refused() {
-        let narrow = |text| decimal_cell(text, 5, 2);
+        let narrow = |text: &str| decimal_cell(text.as_bytes(), 5, 2);
         assert_eq!(narrow("123.45"), Some(Cell::Decimal(12345)));
         assert_eq!(narrow("-0.5"), Some(Cell::Decimal(-50)));
         assert_eq!(narrow("7"), Some(Cell::Decimal(700)));
@@ -367,10 +529,10 @@ mod tests {
             assert_eq!(narrow(wrong), None, "{wrong}");
         }
         let nines = "9".repeat(65);
-        let wide = decimal_cell(&nines, 65, 0).unwrap();
+        let wide = decimal_cell(nines.as_bytes(), 65, 0).unwrap();
         assert_eq!(wide, Cell::WideDecimal(i256::from_string(&nines).unwrap()));
-        assert_eq!(decimal_cell(&nines, 64, 0), None);
-        assert!(decimal_cell(&"9".repeat(38), 38, 0).is_some());
+        assert_eq!(decimal_cell(nines.as_bytes(), 64, 0), None);
+        assert!(decimal_cell("9".repeat(38).as_bytes(), 38, 0).is_some());
     }
 
     #[test]

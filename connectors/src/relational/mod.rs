@@ -22,7 +22,9 @@ mod write;
 
 pub use bind::{Bound, bound};
 pub use change::change_statement;
-pub use columns::{Cell, Columns, counted, decimal_cell};
+pub use columns::{
+    Cell, Column, Columns, bytes_of, counted, decimal, decimal_cell, numbers_of, wide_decimal,
+};
 pub use dialect::{
     Dialect, date_text, finite, hexadecimal, standard_comparison, standard_list, standard_string,
     timestamp_text,

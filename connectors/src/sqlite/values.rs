@@ -63,11 +63,11 @@ fn exact_double(value: i64) -> Option<f64> {
 /// Integers and text are exact; a float is rounded to the scale, because it has no exact decimals.
 fn decimal(value: ValueRef<'_>, precision: u8, scale: i8) -> Option<Cell<'static>> {
     match value {
-        ValueRef::Integer(value) => decimal_cell(&value.to_string(), precision, scale),
-        ValueRef::Text(value) => decimal_cell(text(value)?, precision, scale),
+        ValueRef::Integer(value) => decimal_cell(value.to_string().as_bytes(), precision, scale),
+        ValueRef::Text(value) => decimal_cell(text(value)?.as_bytes(), precision, scale),
         ValueRef::Real(value) if value.is_finite() => {
             let places = usize::try_from(scale).ok()?;
-            decimal_cell(&format!("{value:.places$}"), precision, scale)
+            decimal_cell(format!("{value:.places$}").as_bytes(), precision, scale)
         }
         ValueRef::Real(_) | ValueRef::Null | ValueRef::Blob(_) => None,
     }
