@@ -71,8 +71,7 @@ impl Dialect for MySql {
     }
 
     fn like(&self, column: &RemoteColumn, pieces: &[String]) -> Result<String> {
-        let bytes = text::bytes(column, &Detail::of(column))?;
-        Ok(format!("{bytes} {}", self.pattern(pieces)?))
+        text::like(column, pieces)
     }
 
     /// Sums arrive as decimals of as many digits as they need; arithmetic of more is cut there silently.

@@ -60,9 +60,14 @@ pub(super) fn compared(
     if !has_bytes(&detail) {
         return Ok(None);
     }
-    let (bytes, literal) = (bytes(column, &detail)?, MySql.literal(value, column)?);
-    let exactly = format!("{bytes} {} {literal}", comparison.sql());
     let values = std::slice::from_ref(value);
+    let is_equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
+    let bytes = match is_equality && are_the_same_bytes(&detail, values) {
+        true => own_bytes(column)?,
+        false => bytes(column, &detail)?,
+    };
+    let literal = MySql.literal(value, column)?;
+    let exactly = format!("{bytes} {} {literal}", comparison.sql());
     Ok(Some(match comparison == Comparison::Equal && found_by_collation(&detail, values) {
         true => format!("({} = {literal} AND {exactly})", MySql.tested(column)?),
         false => exactly,
@@ -83,20 +88,50 @@ pub(super) fn listed(
     let write = |value: &Literal| MySql.literal(value, column);
     let list = values.iter().map(write).collect::<Result<Vec<_>>>()?.join(", ");
     let operator = if negated { "NOT IN" } else { "IN" };
-    let exactly = format!("{} {operator} ({list})", bytes(column, &detail)?);
+    let bytes = match are_the_same_bytes(&detail, values) {
+        true => own_bytes(column)?,
+        false => bytes(column, &detail)?,
+    };
+    let exactly = format!("{bytes} {operator} ({list})");
     Ok(Some(match by_index {
         true => format!("({} IN ({list}) AND {exactly})", MySql.tested(column)?),
         false => exactly,
     }))
 }
 
+/// Writes a pattern of pieces with anything between them.
+pub(super) fn like(column: &RemoteColumn, pieces: &[String]) -> Result<String> {
+    let detail = Detail::of(column);
+    let bytes = match pieces.iter().all(|piece| piece.is_ascii()) && begins_with_ascii(&detail) {
+        true => own_bytes(column)?,
+        false => bytes(column, &detail)?,
+    };
+    Ok(format!("{bytes} {}", MySql.pattern(pieces)?))
+}
+
 /// Returns a column of text as the bytes that the engine sees.
-pub(super) fn bytes(column: &RemoteColumn, detail: &Detail) -> Result<String> {
-    let tested = MySql.tested(column)?;
+fn bytes(column: &RemoteColumn, detail: &Detail) -> Result<String> {
     Ok(match detail.charset.as_deref() {
-        Some("utf8mb4" | "utf8mb3" | "utf8") => format!("CAST({tested} AS BINARY)"),
-        _ => format!("CAST(CONVERT({tested} USING utf8mb4) AS BINARY)"),
+        Some("utf8mb4" | "utf8mb3" | "utf8") => own_bytes(column)?,
+        _ => format!("CAST(CONVERT({} USING utf8mb4) AS BINARY)", MySql.tested(column)?),
     })
+}
+
+/// Returns a column of text as the bytes that the server stores.
+fn own_bytes(column: &RemoteColumn) -> Result<String> {
+    Ok(format!("CAST({} AS BINARY)", MySql.tested(column)?))
+}
+
+/// Whether the values are equal to the same texts of the column as it is stored and as the engine sees it.
+fn are_the_same_bytes(detail: &Detail, values: &[Literal]) -> bool {
+    let is_ascii = |value: &Literal| matches!(value, Literal::Text(text) if text.is_ascii());
+    begins_with_ascii(detail) && values.iter().all(is_ascii)
+}
+
+/// Whether the character set stores ASCII as it is, and with none of its bytes anything else: such text is found without
+/// converting what it is looked for in. Its order is another.
+fn begins_with_ascii(detail: &Detail) -> bool {
+    matches!(detail.charset.as_deref(), Some("latin1" | "ascii" | "utf8mb4" | "utf8mb3" | "utf8"))
 }
 
 /// Whether text can be compared as bytes: the server makes NULL of what is longer than a packet, so long texts stay here.
@@ -165,6 +200,26 @@ mod tests {
         let latin = column("char", "latin1");
         let crab = compared(&latin, Comparison::Equal, &text("🦀")).unwrap().unwrap();
         assert_eq!(crab, "CAST(CONVERT(`c` USING utf8mb4) AS BINARY) = '🦀'");
+    }
+
+    #[test]
+    fn ascii_is_found_without_converting() {
+        let latin = column("char", "latin1");
+        let written = |comparison, value| compared(&latin, comparison, &text(value)).unwrap();
+        assert_eq!(written(Comparison::NotEqual, "a").unwrap(), "CAST(`c` AS BINARY) <> 'a'");
+        let less = "CAST(CONVERT(`c` USING utf8mb4) AS BINARY) < 'a'";
+        assert_eq!(written(Comparison::Less, "a").unwrap(), less);
+        let list = listed(&latin, &[text("a"), text("é")], true).unwrap().unwrap();
+        assert_eq!(list, "CAST(CONVERT(`c` USING utf8mb4) AS BINARY) NOT IN ('a', 'é')");
+        let pieces = |pieces: &[&str]| {
+            let pieces: Vec<String> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+            like(&latin, &pieces).unwrap()
+        };
+        assert!(pieces(&["a", ""]).starts_with("CAST(`c` AS BINARY) LIKE"));
+        assert!(pieces(&["é", ""]).starts_with("CAST(CONVERT("));
+        let wide = column("char", "utf16");
+        let wide = compared(&wide, Comparison::NotEqual, &text("a")).unwrap().unwrap();
+        assert_eq!(wide, "CAST(CONVERT(`c` USING utf8mb4) AS BINARY) <> 'a'");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One agreed scan as one statement.
 
+use arrow::datatypes::DataType;
 use meshwork_engine::remote::{
     Aggregate, Join, JoinKind, Measure, OrderKey, Predicate, RemoteColumn, RemoteScan, Value,
 };
@@ -39,7 +40,10 @@ pub fn select(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> 
 /// Returns where the rows come from and which: `FROM ... WHERE ...`. A query has lines of its own, as it may end in a comment.
 fn rows(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> Result<String> {
     let mut conditions: Vec<String> = Vec::with_capacity(scan.filters.len() + 1);
-    for filter in &scan.filters {
+    // Some servers test in this order, and comparing text is dear.
+    let mut filters: Vec<&Predicate> = scan.filters.iter().collect();
+    filters.sort_by_key(|filter| is_of_text(filter, &scan.columns));
+    for filter in filters {
         conditions.push(condition(dialect, &scan.columns, filter)?);
     }
     let relation = match (&scan.join, &scan.query) {
@@ -56,6 +60,14 @@ fn rows(dialect: &dyn Dialect, scan: &RemoteScan, split: Option<&str>) -> Result
         true => format!("FROM {relation}"),
         false => format!("FROM {relation} WHERE {}", conditions.join(" AND ")),
     })
+}
+
+fn is_of_text(filter: &Predicate, columns: &[RemoteColumn]) -> bool {
+    let mut is_of_text = false;
+    filter.for_each_column(&mut |column| {
+        is_of_text |= columns.get(column).is_some_and(|c| c.data_type == DataType::Utf8);
+    });
+    is_of_text
 }
 
 /// Returns what stands behind FROM of a join. The sides are tables of their own, whose columns have no name in common, so that
