@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::connector::ReadVersion;
 use crate::settings::QuerySettings;
-use crate::statistics::{KeptStatistics, TableKey, TableStatistics};
+use crate::statistics::{Counts, KeptStatistics, TableKey, TableStatistics};
 use crate::{Error, Result};
 
 type Slot = Arc<OnceCell<Arc<dyn Any + Send + Sync>>>;
@@ -34,7 +34,7 @@ impl QueryScope {
         Arc::new(Self { settings, ..Self::default() })
     }
 
-    /// Returns the scope of a new query that may use the statistics that `ANALYZE` kept.
+    /// Returns the scope of a new query that may use the statistics that outlast queries.
     pub fn with_statistics(settings: QuerySettings, kept: Arc<dyn KeptStatistics>) -> Arc<Self> {
         Arc::new(Self { settings, kept: Some(kept), ..Self::default() })
     }
@@ -63,6 +63,11 @@ impl QueryScope {
     /// Returns what `ANALYZE` kept of a table, if it did and can be read in time.
     pub async fn kept_statistics(&self, table: TableKey) -> Option<Arc<TableStatistics>> {
         self.kept.as_ref()?.of_table(&table).await
+    }
+
+    /// Returns what scans of a table counted before.
+    pub fn counts(&self, table: &TableKey) -> Counts {
+        self.kept.as_ref().map(|kept| kept.counts(table)).unwrap_or_default()
     }
 
     /// Returns the query's resource named `key`, creating it by `create` if this is its first use.

@@ -54,7 +54,11 @@ fn analysed(connection: &Connection, table: &str) -> rusqlite::Result<Option<Tab
             known.n_distinct = Some(known.n_distinct.unwrap_or(0.0).max(of_index / same));
         }
     }
-    Ok(n_rows.map(|n_rows| TableStatistics { n_rows: Some(n_rows), columns, taken_us: None }))
+    Ok(n_rows.map(|n_rows| TableStatistics {
+        n_rows: Some(n_rows),
+        columns,
+        ..TableStatistics::default()
+    }))
 }
 
 /// The greatest row id is found without reading rows. Tables without row ids, and virtual ones, say nothing.

@@ -62,7 +62,7 @@ impl RowSource for TpchSource {
         };
         let names = whole.columns.iter().map(|column| &column.name);
         let columns = names.map(|name| (name.clone(), column(name))).collect();
-        Ok(TableStatistics { n_rows: Some(n_rows), columns, taken_us: None })
+        Ok(TableStatistics { n_rows: Some(n_rows), columns, ..TableStatistics::default() })
     }
 
     async fn splits(

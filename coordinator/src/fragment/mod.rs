@@ -44,7 +44,7 @@ use url::Url;
 use crate::cluster::Cluster;
 
 pub(crate) use few_rows::are_few;
-pub use stages::{Stage, analyzed, extent, leaves, stages};
+pub use stages::{Stage, analyzed, extent, leaves, leaves_with_metrics, stages};
 pub use verify::verify;
 
 /// Bytes read of files that make one partition of a scan: what is smaller stays on one worker.

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
 use datafusion_distributed::{
     DistributedExec, DistributedLeafExec, DistributedMetricsFormat, NetworkBoundaryExt,
+    rewrite_distributed_plan_with_metrics,
 };
 use meshwork_engine::{Result, environment};
 
@@ -57,6 +59,43 @@ pub fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
     } else {
         children.into_iter().flat_map(leaves).collect()
     }
+}
+
+/// Returns the leaves of an executed plan with what they did, on all nodes.
+///
+/// # Errors
+/// `Resources` when a worker does not say in time what it did.
+pub async fn leaves_with_metrics(
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<Vec<(Arc<dyn ExecutionPlan>, MetricsSet)>> {
+    let said = rewrite_distributed_plan_with_metrics(plan, DistributedMetricsFormat::Aggregated);
+    let said =
+        environment::within(METRICS_DEADLINE, "collecting what the workers did", said).await??;
+    let mut found = Vec::new();
+    add_leaves(&said, &mut found);
+    Ok(found)
+}
+
+fn add_leaves(
+    node: &Arc<dyn ExecutionPlan>,
+    found: &mut Vec<(Arc<dyn ExecutionPlan>, MetricsSet)>,
+) {
+    if let Some(boundary) = node.as_network_boundary() {
+        if let Some(head) = boundary.input_stage().local_plan() {
+            add_leaves(head, found);
+        }
+        return;
+    }
+    let metrics = || node.metrics().unwrap_or_default();
+    if let Some(leaf) = node.downcast_ref::<DistributedLeafExec>() {
+        found.push((Arc::clone(leaf.original()), metrics()));
+        return;
+    }
+    let children = node.children();
+    if children.is_empty() {
+        found.push((Arc::clone(node), metrics()));
+    }
+    children.into_iter().for_each(|child| add_leaves(child, found));
 }
 
 /// Returns an executed plan with what each operator did, on all nodes.

@@ -9,6 +9,7 @@
 
 mod again;
 mod context;
+mod counting;
 mod run;
 mod verify;
 
@@ -34,6 +35,7 @@ use meshwork_engine::{Error, Result, environment, functions};
 use self::again::Again;
 use self::context::Answer;
 pub(crate) use self::context::QueryContext;
+use self::counting::Counting;
 use self::verify::Asked;
 use crate::cluster::Cluster;
 use crate::fragment::Distribution;
@@ -82,6 +84,7 @@ pub struct Coordinator {
     distribution: Distribution,
     cluster: Option<Arc<Cluster>>,
     quarantine: Arc<Quarantine>,
+    counting: Arc<Counting>,
     admission: Admission,
     pub(crate) base: Base,
     config: SessionConfig,
@@ -182,6 +185,7 @@ impl Coordinator {
             distribution: parts.distribution,
             cluster: parts.cluster,
             quarantine: parts.quarantine,
+            counting: Arc::default(),
             admission: Admission::new(N_RUNNING_MAX, N_WAITING_MAX, WAIT_MAX),
             config: base.config().clone(),
             base: Box::new(move || base.clone()),

@@ -11,6 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
 use meshwork_engine::Result;
+use meshwork_engine::remote::reading_once;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::{JOIN_KEYS_MAX_FOR_ROW_SOURCES, QuerySettings, set_for_all_nodes};
 
@@ -61,7 +62,9 @@ impl Coordinator {
                 again.boxed()
             }
         };
-        Ok(schedule::run(first, options, replan))
+        let plan = Arc::clone(first.plan());
+        let rows = schedule::run(first, options, replan);
+        Ok(self.counting.of(rows, &plan, &self.resolver.analyses().counted))
     }
 
     /// Runs first what a source below is to know: see [`reduce`].
@@ -115,7 +118,7 @@ impl Coordinator {
                 let plan = optimized(plan, &state).await?;
                 let plan =
                     state.query_planner().create_physical_plan(&plan, state.as_ref()).await?;
-                return schedule::Planned::new(plan, context_to_run(&state));
+                return schedule::Planned::new(reading_once(plan)?, context_to_run(&state));
             }
             let builder = SessionStateBuilder::new_from_existing(state.into_owned());
             let state = distribution.configure(builder, &settings)?.build();

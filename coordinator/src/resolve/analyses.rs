@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use datafusion::object_store::path::{Path, PathPart};
 use datafusion::object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload};
 use meshwork_engine::environment::{instant, within};
-use meshwork_engine::statistics::{KeptStatistics, TableKey, TableStatistics};
+use meshwork_engine::statistics::{Counted, Counts, KeptStatistics, TableKey, TableStatistics};
 use meshwork_engine::{Error, Result};
 use parking_lot::Mutex;
 
@@ -28,6 +28,8 @@ const N_REMEMBERED_MAX: usize = 10_000;
 /// The kept statistics under one root.
 #[derive(Debug)]
 pub(crate) struct Analyses {
+    /// What scans counted, on this coordinator, since it began.
+    pub(crate) counted: Arc<Counted>,
     store: Arc<dyn ObjectStore>,
     remembered: Mutex<BTreeMap<TableKey, Remembered>>,
 }
@@ -41,7 +43,7 @@ struct Remembered {
 impl Analyses {
     /// Returns those of a root.
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, remembered: Mutex::default() }
+        Self { counted: Arc::default(), store, remembered: Mutex::default() }
     }
 
     /// Keeps the statistics of a table in place of older ones.
@@ -121,6 +123,10 @@ impl KeptStatistics for Analyses {
         };
         self.remember(table.clone(), statistics.clone());
         statistics
+    }
+
+    fn counts(&self, table: &TableKey) -> Counts {
+        self.counted.of_table(table)
     }
 }
 

@@ -100,7 +100,7 @@ impl Resolver {
         &self.definitions
     }
 
-    /// What `ANALYZE` kept.
+    /// What `ANALYZE` kept and what scans counted.
     pub(crate) fn analyses(&self) -> &Arc<Analyses> {
         &self.analyses
     }
@@ -206,7 +206,8 @@ impl Resolver {
         scope: &Arc<QueryScope>,
     ) -> Result<Found> {
         if name.catalog == SYSTEM_CATALOG && name.schema != INFORMATION_SCHEMA {
-            let table = self.system.table(&name.schema, &name.table).await?;
+            let counted = &self.analyses.counted;
+            let table = self.system.table(&name.schema, &name.table, counted).await?;
             return table.map(Found::Table).ok_or_else(|| table_not_found(name));
         }
         if name.schema == INFORMATION_SCHEMA {

@@ -16,6 +16,7 @@ use meshwork_engine::catalog::CatalogRegistry;
 use meshwork_engine::connector::{TableEntry, TableKind};
 use meshwork_engine::environment::within;
 use meshwork_engine::node::TaskStatus;
+use meshwork_engine::statistics::{Counted, Counts, TableKey};
 use meshwork_engine::{Error, Result};
 
 use crate::history::History;
@@ -82,12 +83,14 @@ impl SystemTables {
         &self,
         schema: &str,
         table: &str,
+        counted: &Counted,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
         if schema != RUNTIME_SCHEMA {
             return Ok(None);
         }
         match table {
             "nodes" => self.nodes().map(Some),
+            "observed_stats" => observed_stats(counted).map(Some),
             "tasks" => self.tasks().map(Some),
             "pushdown_rules" => self.pushdown_rules().map(Some),
             "queries" => self.queries().map(Some),
@@ -189,6 +192,21 @@ impl SystemTables {
     }
 }
 
+fn observed_stats(counted: &Counted) -> Result<Arc<dyn TableProvider>> {
+    let tables = counted.all();
+    let of_table = |(key, counts): &(TableKey, Counts)| {
+        counts.iter().map(|(text, n)| (key.clone(), text.clone(), *n)).collect::<Vec<_>>()
+    };
+    let rows: Vec<(TableKey, String, u64)> = tables.iter().flat_map(of_table).collect();
+    table_of(vec![
+        ("catalog", texts(rows.iter().map(|(key, ..)| Some(key.catalog.clone())))),
+        ("schema", texts(rows.iter().map(|(key, ..)| Some(key.schema.clone())))),
+        ("table", texts(rows.iter().map(|(key, ..)| Some(key.table.clone())))),
+        ("conditions", texts(rows.iter().map(|(_, conditions, _)| Some(conditions.clone())))),
+        ("rows", numbers(rows.iter().map(|(.., n_rows)| *n_rows))),
+    ])
+}
+
 pub(super) fn schema_names() -> Vec<String> {
     vec![RUNTIME_SCHEMA.to_owned()]
 }
@@ -197,7 +215,7 @@ pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
     if schema != RUNTIME_SCHEMA {
         return Vec::new();
     }
-    entries_of(&["catalogs", "nodes", "pushdown_rules", "queries", "tasks"])
+    entries_of(&["catalogs", "nodes", "observed_stats", "pushdown_rules", "queries", "tasks"])
 }
 
 pub(super) fn entries_of(names: &[&str]) -> Vec<TableEntry> {

@@ -18,7 +18,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt, stream};
 
-use super::reading::Reading;
+use super::once::Once;
+use super::reading::{Reading, SPLITS_READ};
 use super::{Join, Refusal, RemoteScan, dynamic, statistics};
 use crate::connector::{RowSource, Split};
 use crate::settings::QuerySettings;
@@ -39,6 +40,8 @@ pub struct RemoteScanExec {
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether these are known before a row of the scan is needed, so that it may wait for them.
     waits: bool,
+    /// What other scans of the query read of the table, and the columns that are read for them; see [`super::once`].
+    once: Option<(Arc<Once>, Vec<usize>)>,
     /// What the source was offered and did not take: for EXPLAIN, so it stays on the node that plans.
     refusals: Vec<Refusal>,
     properties: Arc<PlanProperties>,
@@ -75,6 +78,7 @@ impl RemoteScanExec {
             is_part: false,
             dynamic_filters: Vec::new(),
             waits: false,
+            once: None,
             refusals: Vec::new(),
             properties,
             expected,
@@ -171,11 +175,17 @@ impl RemoteScanExec {
         &self.dynamic_filters
     }
 
+    /// Returns the leaf that shares what it reads with other scans of the query, some columns of the table besides.
+    pub(super) fn reading_once(&self, once: Arc<Once>, besides: Vec<usize>) -> Self {
+        Self { once: Some((once, besides)), ..self.copied() }
+    }
+
     fn copied(&self) -> Self {
         Self {
             is_part: self.is_part,
             dynamic_filters: self.dynamic_filters.clone(),
             waits: self.waits,
+            once: self.once.clone(),
             refusals: self.refusals.clone(),
             expected: Arc::clone(&self.expected),
             ..Self::with_groups(
@@ -213,6 +223,15 @@ impl RemoteScanExec {
         &self.source
     }
 
+    /// Returns how many rows of the table passed the scan's conditions, if it counted them: all splits were read to their
+    /// ends, and it neither stopped early nor gathered rows. `metrics` are those of all its tasks.
+    pub fn counted(&self, metrics: &MetricsSet) -> Option<u64> {
+        let n_splits = self.splits().count();
+        let n_read = metrics.sum_by_name(SPLITS_READ).map_or(0, |n_read| n_read.as_usize());
+        let counts = n_splits > 0 && n_read == n_splits && self.scan.returns_what_passes();
+        counts.then(|| metrics.output_rows().unwrap_or_default() as u64)
+    }
+
     /// Returns all splits, in order of partitions.
     pub fn splits(&self) -> impl Iterator<Item = &Split> {
         self.groups.iter().flatten()
@@ -225,6 +244,9 @@ impl DisplayAs for RemoteScanExec {
         write!(f, "RemoteScanExec: {}, splits={n_splits}", self.scan.display_name())?;
         if let Some(first) = self.splits().next() {
             write!(f, ", remote={}", self.source.describe(&self.scan, first))?;
+        }
+        if self.once.is_some() {
+            f.write_str(", read once")?;
         }
         for filter in &self.dynamic_filters {
             let text: String = filter.to_string().chars().take(FILTER_CHARS_SHOWN).collect();
@@ -315,6 +337,7 @@ impl ExecutionPlan for RemoteScanExec {
             all_splits: (!self.is_part).then(|| self.splits().cloned().collect()),
             place: (partition, self.groups.len()),
             filters,
+            once: self.once.clone(),
             runtime: context.runtime_env(),
             metrics: self.metrics.clone(),
         };

@@ -11,6 +11,7 @@
 //! literal, value, predicate, aggregate, join   the language of what may be agreed
 //! logical, physical                      expressions of the planner in that language
 //! dynamic                                filters that become known while a query runs
+//! once                                   scans of one query that read the same rows
 //! reading, spool                         one partition while it is read; rows put aside for those who wait
 //! reason                                 why the rest was not agreed
 //! rules                                  what can be switched off, by name
@@ -25,6 +26,7 @@ mod exec;
 mod join;
 mod literal;
 mod logical;
+mod once;
 mod physical;
 mod predicate;
 mod reading;
@@ -42,6 +44,7 @@ pub use dynamic::waiting_for_joins;
 pub use exec::RemoteScanExec;
 pub use join::{Join, JoinKind};
 pub use literal::Literal;
+pub use once::reading_once;
 pub use predicate::{Comparison, Predicate};
 pub use reason::{Reason, ReasonCode, Refusal};
 pub(crate) use rules::guarded;

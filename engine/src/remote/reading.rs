@@ -9,7 +9,9 @@ use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder,
+};
 use datafusion::physical_plan::stream::{
     RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter,
 };
@@ -19,6 +21,7 @@ use tokio::sync::mpsc::{Permit, Sender};
 use tokio::sync::watch;
 
 use super::dynamic::{self, Narrowed};
+use super::once::Once;
 use super::{RemoteScan, spool};
 use crate::connections::Wanted;
 use crate::connector::{RowSource, Split};
@@ -27,6 +30,10 @@ use crate::settings::QuerySettings;
 
 /// Batches that one partition may read ahead of its consumer.
 const BATCHES_AHEAD: usize = 2;
+
+/// The metric of a scan that counts its splits whose rows were all handed on, if nothing but the scan itself took rows
+/// away.
+pub(super) const SPLITS_READ: &str = "splits_read";
 
 /// How long a consumer may leave a batch before the connection goes to somebody who wants it.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -46,6 +53,8 @@ pub(super) struct Reading {
     pub(super) place: (usize, usize),
     /// What to wait for.
     pub(super) filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// What other scans of the query read, and the columns that are read for them.
+    pub(super) once: Option<(Arc<Once>, Vec<usize>)>,
     pub(super) runtime: Arc<RuntimeEnv>,
     pub(super) metrics: ExecutionPlanMetricsSet,
 }
@@ -69,26 +78,35 @@ impl Reading {
             }
         }
         let metrics = BaselineMetrics::new(&self.metrics, self.place.0);
+        let n_read = match self.filters.is_empty() {
+            true => MetricBuilder::new(&self.metrics).counter(SPLITS_READ, self.place.0),
+            // Keys of a join took rows away, too.
+            false => Count::new(),
+        };
         for split in &self.splits {
-            let rows = self.source.open(&self.scan, split, &self.settings)?;
+            let open = |scan: &RemoteScan| Ok(self.source.open(scan, split, &self.settings)?);
+            let rows = match &self.once {
+                Some((once, besides)) => once.rows(&self.scan, split, besides, open)?,
+                None => open(&self.scan)?,
+            };
             let (schema, scan) = (Arc::clone(&self.schema), Arc::clone(&self.scan));
             let rows = rows.map(move |batch| checked(batch?, &schema, &scan));
             let rows = RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows);
-            self.deliver(Box::pin(rows), &sender, &metrics).await?;
-            if sender.is_closed() {
+            if !self.deliver(Box::pin(rows), &sender, &metrics).await? {
                 break;
             }
+            n_read.add(1);
         }
         Ok(())
     }
 
-    /// Hands on all rows of a split; nobody may want them any more.
+    /// Hands on all rows of a split; returns whether it did: nobody may want them any more.
     async fn deliver(
         &self,
         mut rows: SendableRecordBatchStream,
         sender: &Batches,
         metrics: &BaselineMetrics,
-    ) -> DataFusionResult<()> {
+    ) -> DataFusionResult<bool> {
         let mut wanted = self.source.wanted();
         while let Some(batch) = rows.try_next().await? {
             match place(sender, wanted.as_mut()).await {
@@ -96,7 +114,7 @@ impl Reading {
                     metrics.record_output(batch.num_rows());
                     place.send(Ok(batch));
                 }
-                Place::Gone => return Ok(()),
+                Place::Gone => return Ok(false),
                 Place::Taken => {
                     let (schema, partition) = (&self.schema, self.place.0);
                     let runtime = &self.runtime;
@@ -107,7 +125,7 @@ impl Reading {
                 }
             }
         }
-        Ok(())
+        Ok(!sender.is_closed())
     }
 
     /// With more filters fewer splits may be faster. All partitions come to the same splits, and each takes its own.

@@ -128,6 +128,12 @@ impl RemoteScan {
         self.aggregate.is_none() && self.projection.is_empty()
     }
 
+    /// Whether the scan returns all rows of one table that pass its conditions.
+    pub(super) fn returns_what_passes(&self) -> bool {
+        let is_table = self.query.is_none() && self.join.is_none();
+        is_table && self.aggregate.is_none() && self.limit.is_none()
+    }
+
     /// Returns the schema of the batches that the scan returns.
     pub fn output_schema(&self) -> SchemaRef {
         match &self.aggregate {

@@ -39,8 +39,8 @@ impl RemoteScan {
     }
 }
 
-/// Returns what is known of a whole table: what its source says, and where it says nothing, what `ANALYZE` kept.
-/// Asks both once per query; a failure is logged and nothing is known.
+/// Returns what is known of a whole table: what its source says, and where it says nothing, what `ANALYZE` kept; and
+/// what scans have counted. Asks both once per query; a failure is logged and nothing is known.
 pub(super) async fn of_table(
     whole: &RemoteScan,
     source: &Arc<dyn RowSource>,
@@ -53,10 +53,12 @@ pub(super) async fn of_table(
         async move {
             let said = said(&whole, source.as_ref(), &within_query);
             let (said, kept) = futures::join!(said, within_query.kept_statistics(whole.key()));
-            Ok(match kept {
+            let known = match kept {
                 Some(kept) => said.or(&kept),
                 None => said,
-            })
+            };
+            let counts = within_query.counts(&whole.key());
+            Ok(TableStatistics { counts, ..known })
         }
         .boxed()
     };
@@ -84,7 +86,8 @@ async fn said(
 /// none is no proof.
 pub(super) fn of_scan(scan: &RemoteScan, table: &TableStatistics, n_splits: usize) -> Statistics {
     let passing = selectivity(&scan.filters, &scan.columns, table);
-    let passed = table.n_rows.map(|n_rows| n_rows * passing.fraction);
+    let estimated = table.n_rows.map(|n_rows| n_rows * passing.fraction);
+    let passed = table.counted(&scan.filters, &scan.columns).or(estimated);
     let limit = scan.limit.map(|limit| limit as f64 * n_splits as f64);
     let n_rows = match (passed, limit) {
         (Some(passed), Some(limit)) => Some(passed.min(limit)),

@@ -51,6 +51,9 @@ pub fn selectivity(
     columns: &[RemoteColumn],
     table: &TableStatistics,
 ) -> Selectivity {
+    if let (Some(n_rows), Some(of_all)) = (table.counted(filters, columns), table.n_rows) {
+        return Selectivity::known(n_rows / of_all.max(1.0));
+    }
     Estimator { columns, table }.of_all(filters)
 }
 
@@ -284,7 +287,7 @@ fn is_implied(column: usize, parts: &[Predicate]) -> bool {
 }
 
 /// Returns the conditions that must all be true, with `NOT` moved to where it says nothing new.
-fn conjuncts(filters: &[Predicate]) -> Vec<Predicate> {
+pub(super) fn conjuncts(filters: &[Predicate]) -> Vec<Predicate> {
     let mut parts = Vec::new();
     for filter in filters {
         match affirmed(filter) {

@@ -1,4 +1,4 @@
-//! Statistics that outlast a query: those that `ANALYZE` took, found by the table's name.
+//! Statistics that outlast a query: those that `ANALYZE` took and what scans counted, found by the table's name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::Schema;
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 
-use super::TableStatistics;
+use super::{Counts, TableStatistics};
 
 /// The whole name of a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,11 +27,14 @@ impl fmt::Display for TableKey {
     }
 }
 
-/// Statistics that `ANALYZE` took and that outlast the query.
+/// Statistics that outlast the query.
 #[async_trait]
 pub trait KeptStatistics: fmt::Debug + Send + Sync {
-    /// Returns what is kept of a table. Never fails: what cannot be read in time is not known.
+    /// Returns what `ANALYZE` kept of a table. Never fails: what cannot be read in time is not known.
     async fn of_table(&self, table: &TableKey) -> Option<Arc<TableStatistics>>;
+
+    /// Returns what scans of a table counted.
+    fn counts(&self, table: &TableKey) -> Counts;
 }
 
 impl TableStatistics {

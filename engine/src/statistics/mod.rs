@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RowSource::statistics ─┐                             what ANALYZE kept (KeptStatistics) ─┐
-//!                        └─► TableStatistics of the whole table ◄──────────────────────────┘
+//!                        ├─► TableStatistics of the whole table ◄──────────────────────────┘
+//! what scans counted ────┘
 //!                              │   distribution   one column: how many rows are equal to, or below, a value
 //!                              │   estimate       conditions: which fraction of the rows passes
 //!                              ▼
@@ -11,6 +12,7 @@
 //! What is not known stays `None`; it is never replaced by a small number, because a side of a join that looks
 //! small is sent to every task.
 
+mod counted;
 mod distribution;
 mod estimate;
 mod kept;
@@ -25,6 +27,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use counted::{Counted, Counts};
 pub use estimate::{Selectivity, n_distinct_left, selectivity};
 pub use kept::{KeptStatistics, TableKey};
 pub use of_plan::of_plan;
@@ -43,6 +46,9 @@ pub struct TableStatistics {
     pub columns: BTreeMap<String, ColumnStatistics>,
     /// When `ANALYZE` took them, in microseconds since 1970; `None` for what a source says itself.
     pub taken_us: Option<i64>,
+    /// What scans of it returned; never kept with the rest.
+    #[serde(skip)]
+    pub counts: Counts,
 }
 
 /// Estimates about one column. Fractions are of all rows of the table.

@@ -187,7 +187,7 @@ mod tests {
         TableStatistics {
             n_rows: Some(1000.0 * year as f64),
             columns: BTreeMap::from([("day".to_owned(), day), ("kind".to_owned(), kind)]),
-            taken_us: None,
+            ..TableStatistics::default()
         }
     }
 
@@ -229,7 +229,7 @@ mod tests {
                 ..ColumnStatistics::default()
             };
             let columns = BTreeMap::from([("a".to_owned(), column)]);
-            TableStatistics { n_rows: Some(100.0), columns, taken_us: None }
+            TableStatistics { n_rows: Some(100.0), columns, ..TableStatistics::default() }
         };
         let all = combined(&[often(&[(5, 0.5)]), often(&[])]);
         let fraction = all.columns["a"].common[0].fraction;

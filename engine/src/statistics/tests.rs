@@ -122,6 +122,7 @@ fn what_a_source_says_stands_before_what_was_kept() {
         n_rows,
         columns: BTreeMap::from([("a".to_owned(), column)]),
         taken_us,
+        ..TableStatistics::default()
     };
     let said = table(Some(10.0), column(None, Some(3)), None);
     let kept = table(Some(7.0), column(Some(5.0), Some(1)), Some(1));
@@ -172,7 +173,7 @@ impl Table {
         TableStatistics {
             n_rows: Some(self.rows.len() as f64),
             columns: columns.collect(),
-            taken_us: None,
+            ..TableStatistics::default()
         }
     }
 
