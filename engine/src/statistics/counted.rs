@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(both.as_deref(), Some("\"a\" = 1 AND \"b\" = 2"));
         assert_eq!(both, text_of(vec![other.clone(), one.clone()]));
         assert_eq!(both, text_of(vec![Predicate::And(vec![other.clone(), one.clone()])]));
-        let either = Predicate::Or(vec![one.clone(), Predicate::Not(Box::new(other))]);
+        let either = Predicate::Or(vec![one, Predicate::Not(Box::new(other))]);
         assert_eq!(text_of(vec![either]).as_deref(), Some("(\"a\" = 1 OR \"b\" <> 2)"));
         let values = (0..1_000).map(Literal::Int).collect();
         assert_eq!(text_of(vec![Predicate::In { column: 0, values, negated: false }]), None);

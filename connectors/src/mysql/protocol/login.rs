@@ -5,6 +5,7 @@
 
 use std::io;
 
+use meshwork_engine::catalog::Secret;
 use mysql_async::consts::CapabilityFlags as Can;
 use mysql_async::{DriverError, Error};
 use mysql_common::crypto::encrypt;
@@ -77,7 +78,7 @@ pub(super) async fn log_in(options: &Options, encrypted: bool) -> Result<Begun, 
         Some(AuthPlugin::CachingSha2Password) => AuthPlugin::CachingSha2Password,
         _ => AuthPlugin::MysqlNativePassword,
     };
-    let password = options.password.as_ref().map(|password| password.expose());
+    let password = options.password.as_ref().map(Secret::expose);
     let proof = plugin.gen_data(password, &greeting.nonce());
     let response = HandshakeResponse::new(
         proof.as_deref(),

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use meshwork_engine::catalog::Secret;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use rustls::ClientConfig;
@@ -89,7 +90,7 @@ async fn connect(
 /// Proves the password in the way that the server wants.
 async fn prove(messages: &mut Messages, configuration: &Configuration) -> Result<(), Failure> {
     let password = || {
-        let password = configuration.password.as_ref().map(|password| password.expose());
+        let password = configuration.password.as_ref().map(Secret::expose);
         password.ok_or(Failure::Refused("the server asks for a password"))
     };
     let mut scram = None;
