@@ -53,7 +53,7 @@ pub(crate) async fn run() -> Result<()> {
         n_found = rows.iter().map(RecordBatch::num_rows).sum();
         let log = server.log()?;
         let said = log.get(before..).context("a log only grows")?;
-        n_statements = said.lines().filter(|line| line.contains("COPY (SELECT")).count();
+        n_statements = said.lines().filter(|line| line.contains("execute rows: SELECT")).count();
     }
     say(&format!("{sql}: {n_found} rows, {fastest_ms:.0} ms, {n_statements} statements that read"));
     for batch in client.query(&format!("EXPLAIN ANALYZE {sql}")).await? {
