@@ -62,10 +62,7 @@ pub(super) fn compared(
     }
     let values = std::slice::from_ref(value);
     let is_equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
-    let bytes = match is_equality && are_the_same_bytes(&detail, values) {
-        true => own_bytes(column)?,
-        false => bytes(column, &detail)?,
-    };
+    let bytes = bytes(column, &detail, is_equality && are_ascii(values))?;
     let literal = MySql.literal(value, column)?;
     let exactly = format!("{bytes} {} {literal}", comparison.sql());
     Ok(Some(match comparison == Comparison::Equal && found_by_collation(&detail, values) {
@@ -88,10 +85,7 @@ pub(super) fn listed(
     let write = |value: &Literal| MySql.literal(value, column);
     let list = values.iter().map(write).collect::<Result<Vec<_>>>()?.join(", ");
     let operator = if negated { "NOT IN" } else { "IN" };
-    let bytes = match are_the_same_bytes(&detail, values) {
-        true => own_bytes(column)?,
-        false => bytes(column, &detail)?,
-    };
+    let bytes = bytes(column, &detail, are_ascii(values))?;
     let exactly = format!("{bytes} {operator} ({list})");
     Ok(Some(match by_index {
         true => format!("({} IN ({list}) AND {exactly})", MySql.tested(column)?),
@@ -101,37 +95,24 @@ pub(super) fn listed(
 
 /// Writes a pattern of pieces with anything between them.
 pub(super) fn like(column: &RemoteColumn, pieces: &[String]) -> Result<String> {
-    let detail = Detail::of(column);
-    let bytes = match pieces.iter().all(|piece| piece.is_ascii()) && begins_with_ascii(&detail) {
-        true => own_bytes(column)?,
-        false => bytes(column, &detail)?,
-    };
+    let is_ascii = pieces.iter().all(|piece| piece.is_ascii());
+    let bytes = bytes(column, &Detail::of(column), is_ascii)?;
     Ok(format!("{bytes} {}", MySql.pattern(pieces)?))
 }
 
-/// Returns a column of text as the bytes that the engine sees.
-fn bytes(column: &RemoteColumn, detail: &Detail) -> Result<String> {
+/// Returns a column of text as the bytes that the engine sees; or, to find ASCII in, as those that the server stores: these
+/// character sets store ASCII as it is, and nothing else with any of its bytes. Their order is another.
+fn bytes(column: &RemoteColumn, detail: &Detail, finds_ascii: bool) -> Result<String> {
+    let tested = MySql.tested(column)?;
     Ok(match detail.charset.as_deref() {
-        Some("utf8mb4" | "utf8mb3" | "utf8") => own_bytes(column)?,
-        _ => format!("CAST(CONVERT({} USING utf8mb4) AS BINARY)", MySql.tested(column)?),
+        Some("utf8mb4" | "utf8mb3" | "utf8") => format!("CAST({tested} AS BINARY)"),
+        Some("latin1" | "ascii") if finds_ascii => format!("CAST({tested} AS BINARY)"),
+        _ => format!("CAST(CONVERT({tested} USING utf8mb4) AS BINARY)"),
     })
 }
 
-/// Returns a column of text as the bytes that the server stores.
-fn own_bytes(column: &RemoteColumn) -> Result<String> {
-    Ok(format!("CAST({} AS BINARY)", MySql.tested(column)?))
-}
-
-/// Whether the values are equal to the same texts of the column as it is stored and as the engine sees it.
-fn are_the_same_bytes(detail: &Detail, values: &[Literal]) -> bool {
-    let is_ascii = |value: &Literal| matches!(value, Literal::Text(text) if text.is_ascii());
-    begins_with_ascii(detail) && values.iter().all(is_ascii)
-}
-
-/// Whether the character set stores ASCII as it is, and with none of its bytes anything else: such text is found without
-/// converting what it is looked for in. Its order is another.
-fn begins_with_ascii(detail: &Detail) -> bool {
-    matches!(detail.charset.as_deref(), Some("latin1" | "ascii" | "utf8mb4" | "utf8mb3" | "utf8"))
+fn are_ascii(values: &[Literal]) -> bool {
+    values.iter().all(|value| matches!(value, Literal::Text(text) if text.is_ascii()))
 }
 
 /// Whether text can be compared as bytes: the server makes NULL of what is longer than a packet, so long texts stay here.

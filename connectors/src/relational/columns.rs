@@ -12,19 +12,15 @@ use arrow::array::{
     PrimitiveBuilder, StringBuilder,
 };
 use arrow::datatypes::{
-    ByteArrayType, DECIMAL128_MAX_PRECISION, DataType, Date32Type, Decimal128Type, Decimal256Type,
-    DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    SchemaRef, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-    i256,
+    ByteArrayType, DataType, Date32Type, Decimal128Type, Decimal256Type, DurationMicrosecondType,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
+    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
 };
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use meshwork_engine::{Error, Result};
 
 /// A batch is handed on when it holds that much, however few its rows.
 const BATCH_BYTES_MAX: usize = 16 << 20;
-
-/// So many digits always fit into 64 bits.
-const SHORT_DIGITS: usize = 18;
 
 /// One value as the engine has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -429,111 +425,12 @@ pub fn bytes_of<T: ByteArrayType>(builder: &mut GenericByteBuilder<T>) -> ArrayR
     Arc::new(array)
 }
 
-/// Returns the exact decimal that a text spells (`-12.30`), or `None` if it spells none of that precision
-/// and scale.
-pub fn decimal_cell(text: &[u8], precision: u8, scale: i8) -> Option<Cell<'static>> {
-    match precision > DECIMAL128_MAX_PRECISION {
-        true => wide_decimal(text, precision, scale).map(Cell::WideDecimal),
-        false => decimal(text, precision, scale).map(Cell::Decimal),
-    }
-}
-
-/// The same of at most 38 digits.
-#[inline]
-pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
-    let (value, negative) = unscaled(text, scale)?;
-    let fits = value < 10_i128.checked_pow(precision.into())?;
-    fits.then_some(if negative { -value } else { value })
-}
-
-/// The same of more digits; by way of them, because such numbers are rare.
-pub fn wide_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i256> {
-    let mut digits = String::with_capacity(text.len() + 1);
-    let negative = for_each_digit(text, scale, |digit| {
-        digits.push(char::from(b'0' + digit));
-        Some(())
-    })?;
-    let significant = digits.trim_start_matches('0').len();
-    let value = i256::from_string(&digits).filter(|_| significant <= precision.into())?;
-    Some(if negative { value.wrapping_neg() } else { value })
-}
-
-/// Returns the unscaled value, and whether it is negative. Most are short, and long multiplication is slow.
-#[inline]
-fn unscaled(text: &[u8], scale: i8) -> Option<(i128, bool)> {
-    if text.len() + usize::from(scale.unsigned_abs()) <= SHORT_DIGITS {
-        let mut value = 0_i64;
-        let negative = for_each_digit(text, scale, |digit| {
-            value = value * 10 + i64::from(digit);
-            Some(())
-        })?;
-        return Some((value.into(), negative));
-    }
-    let mut value = 0_i128;
-    let negative = for_each_digit(text, scale, |digit| {
-        value = value.checked_mul(10)?.checked_add(digit.into())?;
-        Some(())
-    })?;
-    Some((value, negative))
-}
-
-/// Calls `visit` for each digit of the unscaled value; returns whether it is negative.
-#[inline]
-fn for_each_digit(text: &[u8], scale: i8, mut visit: impl FnMut(u8) -> Option<()>) -> Option<bool> {
-    let (negative, text) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        text => (false, text),
-    };
-    let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
-    let (whole, rest) = text.split_at(point);
-    let fraction = rest.get(1..).unwrap_or_default();
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let scale = usize::try_from(scale).ok()?;
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| byte - b'0');
-    for byte in whole {
-        visit(digit(byte)?)?;
-    }
-    for (place, byte) in fraction.iter().enumerate() {
-        let digit = digit(byte)?;
-        if place < scale {
-            visit(digit)?;
-        } else if digit != 0 {
-            return None;
-        }
-    }
-    for _ in fraction.len()..scale {
-        visit(0)?;
-    }
-    Some(negative)
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Field, Schema};
 
     use super::*;
-
-    #[test]
-    fn decimals_are_exact_or_refused() {
-        let narrow = |text: &str| decimal_cell(text.as_bytes(), 5, 2);
-        assert_eq!(narrow("123.45"), Some(Cell::Decimal(12345)));
-        assert_eq!(narrow("-0.5"), Some(Cell::Decimal(-50)));
-        assert_eq!(narrow("7"), Some(Cell::Decimal(700)));
-        assert_eq!(narrow("0001.100"), Some(Cell::Decimal(110)));
-        assert_eq!(narrow(".5"), Some(Cell::Decimal(50)));
-        for wrong in ["", ".", "-", "1.005", "1000", "1e3", "1 ", "0x1", "1.2.3", "٣"] {
-            assert_eq!(narrow(wrong), None, "{wrong}");
-        }
-        let nines = "9".repeat(65);
-        let wide = decimal_cell(nines.as_bytes(), 65, 0).unwrap();
-        assert_eq!(wide, Cell::WideDecimal(i256::from_string(&nines).unwrap()));
-        assert_eq!(decimal_cell(nines.as_bytes(), 64, 0), None);
-        assert!(decimal_cell("9".repeat(38).as_bytes(), 38, 0).is_some());
-    }
 
     #[test]
     fn a_cell_that_does_not_fit_is_handed_back() {

@@ -13,6 +13,7 @@
 mod bind;
 mod change;
 mod columns;
+mod decimal;
 mod dialect;
 mod full;
 pub mod negotiate;
@@ -22,9 +23,8 @@ mod write;
 
 pub use bind::{Bound, bound};
 pub use change::change_statement;
-pub use columns::{
-    Cell, Column, Columns, bytes_of, counted, decimal, decimal_cell, numbers_of, wide_decimal,
-};
+pub use columns::{Cell, Column, Columns, bytes_of, counted, numbers_of};
+pub use decimal::{decimal, decimal_cell, wide_decimal};
 pub use dialect::{
     Dialect, date_text, finite, hexadecimal, standard_comparison, standard_list, standard_string,
     timestamp_text,

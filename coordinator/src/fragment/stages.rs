@@ -47,18 +47,7 @@ pub fn extent(plan: &Arc<dyn ExecutionPlan>) -> (usize, usize) {
 
 /// Returns the leaves of a plan as they were before they were dealt out, in the plan's order.
 pub fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
-    if let Some(boundary) = plan.as_network_boundary() {
-        return boundary.input_stage().local_plan().map_or_else(Vec::new, leaves);
-    }
-    if let Some(leaf) = plan.downcast_ref::<DistributedLeafExec>() {
-        return vec![Arc::clone(leaf.original())];
-    }
-    let children = plan.children();
-    if children.is_empty() {
-        vec![Arc::clone(plan)]
-    } else {
-        children.into_iter().flat_map(leaves).collect()
-    }
+    lowest(plan).iter().map(as_planned).collect()
 }
 
 /// Returns the leaves of an executed plan with what they did, on all nodes.
@@ -71,31 +60,26 @@ pub async fn leaves_with_metrics(
     let said = rewrite_distributed_plan_with_metrics(plan, DistributedMetricsFormat::Aggregated);
     let said =
         environment::within(METRICS_DEADLINE, "collecting what the workers did", said).await??;
-    let mut found = Vec::new();
-    add_leaves(&said, &mut found);
-    Ok(found)
+    let with_metrics = |node| (as_planned(node), node.metrics().unwrap_or_default());
+    Ok(lowest(&said).iter().map(with_metrics).collect())
 }
 
-fn add_leaves(
-    node: &Arc<dyn ExecutionPlan>,
-    found: &mut Vec<(Arc<dyn ExecutionPlan>, MetricsSet)>,
-) {
+/// Returns the nodes that read nothing from others, on all nodes, in the plan's order.
+fn lowest(node: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
     if let Some(boundary) = node.as_network_boundary() {
-        if let Some(head) = boundary.input_stage().local_plan() {
-            add_leaves(head, found);
-        }
-        return;
-    }
-    let metrics = || node.metrics().unwrap_or_default();
-    if let Some(leaf) = node.downcast_ref::<DistributedLeafExec>() {
-        found.push((Arc::clone(leaf.original()), metrics()));
-        return;
+        return boundary.input_stage().local_plan().map_or_else(Vec::new, lowest);
     }
     let children = node.children();
-    if children.is_empty() {
-        found.push((Arc::clone(node), metrics()));
+    match node.is::<DistributedLeafExec>() || children.is_empty() {
+        true => vec![Arc::clone(node)],
+        false => children.into_iter().flat_map(lowest).collect(),
     }
-    children.into_iter().for_each(|child| add_leaves(child, found));
+}
+
+/// Returns a leaf as it was before it was dealt out.
+fn as_planned(node: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    let dealt = node.downcast_ref::<DistributedLeafExec>();
+    dealt.map_or_else(|| Arc::clone(node), |leaf| Arc::clone(leaf.original()))
 }
 
 /// Returns an executed plan with what each operator did, on all nodes.
