@@ -1,5 +1,5 @@
-//! SQL semantics of our own, on top of DataFusion's functions: whole numbers never wrap, and doubles are
-//! compared as doubles.
+//! SQL semantics of our own, on top of DataFusion's functions: whole numbers never wrap, and doubles and dates are compared
+//! as what they are.
 //!
 //! DataFusion computes integer `+ - *`, unary minus and `sum` modulo two to the width of the type, and gives decimals of
 //! more digits than their type has. Here they are errors with the code `NUMERIC_OVERFLOW`. Coordinator and workers must
@@ -11,13 +11,14 @@
 //!                  check_overflow         checked_add(CAST(a AS Int64), 1)      overflow.rs, arithmetic.rs
 //! sum(a)           by name in registry    our sum, exact in 128 bits            sum/
 //! min(a), max(a)   by name in registry    floats in one order, in groups too    extremes.rs
+//! a = b            compare_alike          CAST(a AS Float64) = b                compared.rs
 //! ```
 //!
 //! Division and modulo by zero, `abs` and `CAST` are errors in DataFusion already; the tests hold it to that.
 //! Not covered: arithmetic in arguments of table functions, which DataFusion folds before any rule runs.
 
 mod arithmetic;
-mod doubles;
+mod compared;
 mod extremes;
 mod overflow;
 mod sum;
@@ -35,7 +36,7 @@ pub use arithmetic::plain_operator;
 pub use overflow::with_plain_operators;
 
 use arithmetic::checked_functions;
-use doubles::CompareAsDoubles;
+use compared::CompareAlike;
 use extremes::Extreme;
 use overflow::CheckOverflow;
 use sum::ExactSum;
@@ -52,7 +53,7 @@ pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         return builder;
     }
     let mut rules = builder.analyzer().take().unwrap_or_default().rules;
-    rules.insert(0, Arc::new(CompareAsDoubles));
+    rules.insert(0, Arc::new(CompareAlike));
     builder.with_analyzer_rules(rules).with_analyzer_rule(Arc::new(CheckOverflow))
 }
 
