@@ -1,7 +1,8 @@
 """Reads all of lineitem into Arrow, for `bench read`: `postgres` or `mariadb`, by `duckdb`, `connectorx` or `adbc`.
 
 Needs duckdb==1.5.5 with duckdb-extension-postgres-scanner and duckdb-extension-mysql-scanner, connectorx, pyarrow, adbc-driver-postgresql (PyPI).
-Arguments: the server, the reader, the ports of PostgreSQL and MariaDB; PGPASSWORD and MYSQL_PWD are in the environment.
+Arguments: the server, the reader, the ports of PostgreSQL and MariaDB; PGPASSWORD and MYSQL_PWD are in the environment, and BENCH_TLS, which
+is `prefer` or `disable`.
 The answer is {"ms": ..., "cpu_s": ..., "rows": ...}: time and processor time of reading alone, batches are counted and dropped where the
 reader allows it.
 """
@@ -17,6 +18,7 @@ import urllib.parse
 
 server, reader, postgres_port, mariadb_port = sys.argv[1:]
 PASSWORD = urllib.parse.quote(os.environ["PGPASSWORD" if server == "postgres" else "MYSQL_PWD"], safe="")
+TLS = os.environ["BENCH_TLS"]
 COLUMNS = (
     "l_orderkey, l_partkey, l_suppkey, l_linenumber, l_quantity, l_extendedprice, l_discount, l_tax, l_returnflag, "
     "l_linestatus, l_shipdate, l_commitdate, l_receiptdate, l_shipinstruct, l_shipmode, l_comment"
@@ -33,8 +35,8 @@ def by_duckdb():
     (extension,) = package.glob("extensions/*/*.duckdb_extension")
     connection.execute(f"LOAD '{extension}'")
     target = {
-        "postgres": f"host=127.0.0.1 port={postgres_port} user=tester dbname=postgres",
-        "mysql": f"host=127.0.0.1 port={mariadb_port} user=tester database=tpch",
+        "postgres": f"host=127.0.0.1 port={postgres_port} user=tester dbname=postgres sslmode={TLS}",
+        "mysql": f"host=127.0.0.1 port={mariadb_port} user=tester database=tpch ssl_mode={'disabled' if TLS == 'disable' else 'preferred'}",
     }[kind]
     connection.execute(f"ATTACH '{target}' AS source (TYPE {kind}, READ_ONLY)")
     schema = "public" if kind == "postgres" else "tpch"
@@ -50,7 +52,7 @@ def by_connectorx():
     import connectorx
 
     uri = {
-        "postgres": f"postgresql://tester:{PASSWORD}@127.0.0.1:{postgres_port}/postgres",
+        "postgres": f"postgresql://tester:{PASSWORD}@127.0.0.1:{postgres_port}/postgres?sslmode={TLS}",
         "mariadb": f"mysql://tester:{PASSWORD}@127.0.0.1:{mariadb_port}/tpch",
     }[server]
     split = {"partition_on": "l_orderkey", "partition_num": 2}
@@ -60,7 +62,7 @@ def by_connectorx():
 def by_adbc():
     import adbc_driver_postgresql.dbapi
 
-    uri = f"postgresql://tester:{PASSWORD}@127.0.0.1:{postgres_port}/postgres"
+    uri = f"postgresql://tester:{PASSWORD}@127.0.0.1:{postgres_port}/postgres?sslmode={TLS}"
     connection = adbc_driver_postgresql.dbapi.connect(uri)
 
     def read():

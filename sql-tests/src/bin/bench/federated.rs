@@ -1,5 +1,6 @@
 //! TPC-H spread over Parquet, PostgreSQL, MariaDB and REST, beside ourselves over Parquet alone; and `DuckDB` over both, where
-//! `BENCH_PYTHON` names a Python that has it (see `sql-tests/clients/duckdb_tpch.py`). One interleaved run on the same cores.
+//! `BENCH_PYTHON` names a Python that has it (see `sql-tests/clients/duckdb_tpch.py`). One interleaved run on the same cores, of
+//! all queries or of those that `BENCH_QUERIES` numbers: `16,22`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -45,8 +46,9 @@ pub(crate) async fn run() -> Result<()> {
     let mut client = cluster.client().await?;
     client.run("USE lake.tpch").await?;
     let mut duckdb = DuckDb::start(&lake.join("tpch"), &spread)?;
+    let numbers = numbers()?;
     if setting("BENCH_PLANS", false)? {
-        plans(&mut client).await?;
+        plans(&mut client, &numbers).await?;
     }
     let slowest = f64::INFINITY;
     let nothing = Figures {
@@ -56,12 +58,12 @@ pub(crate) async fn run() -> Result<()> {
         duckdb_spread_ms: slowest,
         equal: true,
     };
-    let mut figures = vec![nothing; tpch::N_QUERIES];
+    let mut figures: Vec<(usize, Figures)> = numbers.into_iter().map(|n| (n, nothing)).collect();
     for round in 1..=n_rounds {
-        for (index, figure) in figures.iter_mut().enumerate() {
-            let sql = tpch::query(index + 1)?;
+        for (number, figure) in &mut figures {
+            let sql = tpch::query(*number)?;
             let asked = ask_all(&mut client, duckdb.as_mut(), &sql, figure).await;
-            asked.with_context(|| format!("q{:02}", index + 1))?;
+            asked.with_context(|| format!("q{number:02}"))?;
         }
         say(&format!("round {round} of {n_rounds} done"));
     }
@@ -69,10 +71,19 @@ pub(crate) async fn run() -> Result<()> {
     Ok(())
 }
 
+/// Returns which queries are asked.
+fn numbers() -> Result<Vec<usize>> {
+    let wanted: String = setting("BENCH_QUERIES", String::new())?;
+    if wanted.is_empty() {
+        return Ok((1..=tpch::N_QUERIES).collect());
+    }
+    wanted.split(',').map(|number| number.trim().parse().context("BENCH_QUERIES")).collect()
+}
+
 /// Prints what each query became over the spread tables, with what each step took.
-async fn plans(client: &mut Client) -> Result<()> {
-    for number in 1..=tpch::N_QUERIES {
-        let sql = format!("EXPLAIN ANALYZE {}", relocate(&tpch::query(number)?));
+async fn plans(client: &mut Client, numbers: &[usize]) -> Result<()> {
+    for number in numbers {
+        let sql = format!("EXPLAIN ANALYZE {}", relocate(&tpch::query(*number)?));
         say(&format!("-- q{number:02}"));
         for batch in client.query(&sql).await? {
             for text in batch.column(1).as_string::<i32>().iter().flatten() {
@@ -146,26 +157,26 @@ impl DuckDb {
     }
 }
 
-fn report(figures: &[Figures], with_duckdb: bool) {
+fn report(figures: &[(usize, Figures)], with_duckdb: bool) {
     say(
         "\n| query | files ms | spread ms | spread/files | DuckDB files ms | DuckDB spread ms | ours/DuckDB, spread |",
     );
     say("|---|---:|---:|---:|---:|---:|---:|");
-    for (index, figure) in figures.iter().enumerate() {
+    for (number, figure) in figures {
         let Figures { files_ms, spread_ms, duckdb_files_ms, duckdb_spread_ms, equal } = figure;
         let differs = if *equal { "" } else { " (rows differ)" };
         say(&format!(
-            "| q{:02}{differs} | {files_ms:.0} | {spread_ms:.0} | {:.2} | {duckdb_files_ms:.0} | \
+            "| q{number:02}{differs} | {files_ms:.0} | {spread_ms:.0} | {:.2} | {duckdb_files_ms:.0} | \
              {duckdb_spread_ms:.0} | {:.2} |",
-            index + 1,
             spread_ms / files_ms,
             spread_ms / duckdb_spread_ms
         ));
     }
+    let figures: Vec<&Figures> = figures.iter().map(|(_number, figure)| figure).collect();
     let n_equal = figures.iter().filter(|figure| figure.equal).count();
     let mean = |ratio: fn(&Figures) -> f64| {
         let logs: f64 = figures.iter().map(|figure| ratio(figure).ln()).sum();
-        #[expect(clippy::cast_precision_loss, reason = "there are 22 queries")]
+        #[expect(clippy::cast_precision_loss, reason = "there are few queries")]
         let mean = (logs / figures.len() as f64).exp();
         mean
     };

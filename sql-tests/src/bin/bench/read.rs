@@ -1,5 +1,6 @@
 //! All rows and columns of `lineitem` in PostgreSQL and in MariaDB, read into Arrow by this process; beside them what others
 //! make of the same table, where `BENCH_PYTHON` names a Python that has them (see `sql-tests/clients/read_lineitem.py`).
+//! `BENCH_TLS` is how everybody reads: `prefer`, which encrypts, or `disable`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -45,21 +46,28 @@ pub(crate) async fn run() -> Result<()> {
     fill(&postgres, &mariadb, &csv_of_lineitem(scale)?).await?;
     let catalogs =
         Arc::new(CatalogRegistry::new(connectors::make, Arc::new(RuntimeEnv::default())));
+    let tls: String = setting("BENCH_TLS", "prefer".to_owned())?;
     let relaxed = ("read_consistency".to_owned(), "relaxed".to_owned());
     let splits = mariadb.properties().into_iter().chain([relaxed]).collect();
-    for (name, kind, properties) in [
+    for (name, kind, mut properties) in [
         ("pg", "postgres", postgres.properties()),
         ("my", "mysql", mariadb.properties()),
         ("my2", "mysql", splits),
     ] {
         let (name, kind) = (name.to_owned(), kind.to_owned());
+        properties.insert("tls".to_owned(), tls.clone());
         catalogs.define(CatalogDefinition { name, kind, properties });
     }
     let coordinator = coordinator(&catalogs, 1).await?;
     let ports = [postgres.port(), mariadb.port()];
-    let passwords = [("PGPASSWORD", postgres.properties()), ("MYSQL_PWD", mariadb.properties())];
-    let passwords = passwords
-        .map(|(name, properties)| (name, properties.get("password").cloned().unwrap_or_default()));
+    let password_of = |properties: BTreeMap<String, String>| {
+        properties.get("password").cloned().unwrap_or_default()
+    };
+    let told = [
+        ("PGPASSWORD", password_of(postgres.properties())),
+        ("MYSQL_PWD", password_of(mariadb.properties())),
+        ("BENCH_TLS", tls),
+    ];
     let mut figures: BTreeMap<(&str, String), Figure> = BTreeMap::new();
     for round in 1..=n_rounds {
         let session = postgres.connect().await?;
@@ -68,6 +76,13 @@ pub(crate) async fn run() -> Result<()> {
             &mut figures,
             "postgres",
             "server's own COPY to /dev/null",
+            Figure { ms, cpu_s: 0.0, n_rows: 0 },
+        );
+        let ((), ms) = timed(drained(mariadb.port(), &told)).await?;
+        note(
+            &mut figures,
+            "mariadb",
+            "server's own client to /dev/null",
             Figure { ms, cpu_s: 0.0, n_rows: 0 },
         );
         for (server, reader, table) in [
@@ -85,7 +100,7 @@ pub(crate) async fn run() -> Result<()> {
             ("mariadb", "duckdb"),
             ("mariadb", "connectorx"),
         ] {
-            if let Some(figure) = theirs(server, reader, ports, &passwords).await? {
+            if let Some(figure) = theirs(server, reader, ports, &told).await? {
                 note(&mut figures, server, reader, figure);
             }
         }
@@ -147,6 +162,22 @@ fn names() -> String {
     names.join(", ")
 }
 
+/// Lets MariaDB's own client read the table and forget it.
+async fn drained(port: u16, told: &[(&'static str, String)]) -> Result<()> {
+    let is_plain =
+        told.iter().any(|(name, value)| (*name, value.as_str()) == ("BENCH_TLS", "disable"));
+    let ended = Command::new("mariadb")
+        .args(["--no-defaults", "--host=127.0.0.1", "--user=tester", "--batch", "--quick"])
+        .arg(format!("--port={port}"))
+        .arg(if is_plain { "--skip-ssl" } else { "--ssl" })
+        .args(["--execute", &format!("SELECT {} FROM tpch.lineitem", names())])
+        .envs(told.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::null())
+        .status();
+    ensure!(ended.await?.success(), "MariaDB's own client failed");
+    Ok(())
+}
+
 /// Reads a table in this process, batch by batch, and keeps none.
 async fn ours(coordinator: &Arc<Coordinator>, sql: &str) -> Result<Figure> {
     let session = coordinator.open_session(Identity { user: "bench".to_owned() });
@@ -168,7 +199,7 @@ async fn theirs(
     server: &str,
     reader: &str,
     ports: [u16; 2],
-    passwords: &[(&'static str, String)],
+    told: &[(&'static str, String)],
 ) -> Result<Option<Figure>> {
     let python: PathBuf = setting("BENCH_PYTHON", PathBuf::new())?;
     if python.as_os_str().is_empty() {
@@ -179,7 +210,7 @@ async fn theirs(
         .arg(script)
         .args([server, reader])
         .args(ports.map(|port| port.to_string()))
-        .envs(passwords.iter().map(|(name, password)| (name, password)))
+        .envs(told.iter().map(|(name, value)| (name, value)))
         .stderr(Stdio::inherit())
         .output()
         .await?;
