@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
@@ -66,7 +66,9 @@ impl Socket {
             return Err(io::Error::other("bytes in the clear where encryption begins"));
         }
         let name = host.to_owned().try_into().map_err(io::Error::other)?;
-        let stream = TlsConnector::from(client).connect(name, self.stream).await?;
+        // Of itself rustls asks the system for 4 KiB at a time.
+        let arriving = BufReader::with_capacity(BUFFER_BYTES, self.stream);
+        let stream = TlsConnector::from(client).connect(name, arriving).await?;
         Ok(Self::over(Box::new(stream), true))
     }
 
@@ -92,6 +94,11 @@ impl Socket {
         let begin = self.fresh.start;
         self.fresh.start = (begin + n_bytes).min(self.fresh.end);
         begin..self.fresh.start
+    }
+
+    /// Returns what the places are in that [`Self::take`] returns.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer
     }
 
     #[inline]

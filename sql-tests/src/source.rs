@@ -217,6 +217,10 @@ pub fn conditions_on_text(column: &str) -> Vec<String> {
     for pattern in ["app%", "c\\%", "c\\\\%", "%", "''%", "*%", "[a%", "?%", "é%", "a_b", "APP%"] {
         conditions.push(format!("{column} LIKE '{pattern}'"));
     }
+    for letters in ["'ap', 'Ap', 'äp', '\\\\'", "'a ', '  ', '🦀?', ''''''", "'é', 'Z'"] {
+        conditions.push(format!("substr({column}, 1, 2) IN ({letters})"));
+        conditions.push(format!("left({column}, 2) NOT IN ({letters})"));
+    }
     conditions.push(format!("{column} IS NULL OR {column} = 'apple'"));
     conditions.push(format!("{column} IS NOT NULL AND {column} <> 'Apple'"));
     conditions

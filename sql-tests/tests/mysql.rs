@@ -229,6 +229,18 @@ async fn views_are_listed_and_names_are_matched_by_their_bytes() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_statement_says_who_asks() -> Result<()> {
+    let own = "SELECT info FROM information_schema.processlist WHERE id = connection_id()";
+    let server = database("asked", &[&format!("CREATE VIEW asked.own AS {own}")]).await?;
+    let source = source(&server, &[])?.with(|query| {
+        (query.query_id, query.user) = ("q1".to_owned(), "o'ne".to_owned());
+    });
+    let text = source.text("asked", "own", "SELECT info FROM t").await?;
+    assert!(text.contains("/* meshwork/q1/o?ne */ SELECT `info`"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_dropped_stream_gives_its_connection_back() -> Result<()> {
     let server = database(
         "cancel",

@@ -9,9 +9,9 @@
 //! A session that is dropped in the middle is never drained: a large result would be read to its end.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use meshwork_engine::connections::{Connections, Lease, Purpose, Wanted};
+use meshwork_engine::connections::{Connections, Purpose};
 use meshwork_engine::environment::{self, Task, within};
 use meshwork_engine::{Error, Result};
 use mysql_async::prelude::Queryable;
@@ -21,16 +21,10 @@ use tokio::runtime::Handle;
 
 use super::options::{Options, Tls};
 use super::protocol::Connection;
-use crate::relational::while_full;
+use crate::relational::{self, Kept, Line as _, Open, while_full};
 
 /// How long a server may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long a connection is kept for its next use, if nobody else wants it.
-const KEPT: Duration = Duration::from_secs(5);
-
-/// How often those who are wanted are looked for, at most.
-const WATCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a statement that nobody waits for may take to be killed.
 const KILL_DEADLINE: Duration = Duration::from_secs(2);
@@ -52,25 +46,9 @@ const READ_ONLY: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ
 pub(super) struct Client {
     pub options: Options,
     pub connections: Connections,
-    /// Connections that wait for their next use; never more than the budget.
-    idle: Mutex<Idle>,
+    kept: Arc<Kept<Line>>,
     /// Connections that are being closed or wait for it; each holds a lease, so never more than the budget.
     closing: Mutex<Vec<Task<()>>>,
-}
-
-/// Connections that nobody uses, since when, and who closes them in time.
-#[derive(Debug, Default)]
-struct Idle {
-    connections: Vec<(Open, Instant)>,
-    watch: Option<Task<()>>,
-}
-
-/// One open connection, the lease that it is open under, and what that is for.
-#[derive(Debug)]
-struct Open {
-    line: Line,
-    lease: Lease,
-    purpose: Purpose,
 }
 
 /// A connection that is asked or one that reads rows.
@@ -101,7 +79,9 @@ impl Line {
             Self::Reads(connection) => connection.ping().await,
         }
     }
+}
 
+impl relational::Line for Line {
     async fn close(self) {
         let goodbye = async {
             match self {
@@ -117,8 +97,8 @@ impl Line {
 impl Client {
     /// Returns the client of a catalog, without a connection.
     pub(super) fn new(options: Options, connections: Connections) -> Arc<Self> {
-        let (idle, closing) = Default::default();
-        Arc::new(Self { options, connections, idle, closing })
+        let (kept, closing) = (Kept::new(), Mutex::default());
+        Arc::new(Self { options, connections, kept, closing })
     }
 
     /// Returns a pinned session, when the catalog's budget has room.
@@ -172,67 +152,14 @@ impl Client {
     }
 
     /// Returns a connection that was kept and still answers.
-    async fn reuse(&self, purpose: Purpose) -> Option<Open> {
+    async fn reuse(&self, purpose: Purpose) -> Option<Open<Line>> {
         loop {
-            let mut open = {
-                let idle = &mut self.idle.lock().connections;
-                let place = idle.iter().rposition(|(open, _since)| open.purpose == purpose)?;
-                idle.remove(place).0
-            };
+            let mut open = self.kept.take(purpose)?;
             if let Ok(Ok(())) = within(CLOSE_DEADLINE, "a ping", open.line.ping()).await {
                 return Some(open);
             }
             open.line.close().await;
         }
-    }
-
-    /// Keeps a connection for its next use, until somebody waits for one or the time is up.
-    fn keep(self: &Arc<Self>, open: Open) {
-        let mut idle = self.idle.lock();
-        idle.connections.push((open, environment::instant()));
-        if idle.watch.is_none() {
-            let watch = Arc::clone(self).watch_idle();
-            let io = environment::io_runtime();
-            idle.watch = Some(environment::spawn_on(&io, "mysql idle", watch));
-        }
-    }
-
-    /// Closes connections that wait for their next use, until there are none.
-    async fn watch_idle(self: Arc<Self>) {
-        let mut wanted = self.connections.wanted();
-        loop {
-            let somebody = wanted.wait_for(|wanted| wanted.plan || wanted.read);
-            // Too late is in time: it is the rest of what closes connections.
-            let wanted = match within(KEPT, "keeping", somebody).await {
-                Ok(Ok(wanted)) => *wanted,
-                Ok(Err(_)) | Err(_) => Wanted::default(),
-            };
-            for open in self.no_longer_kept(wanted) {
-                open.line.close().await;
-            }
-            {
-                let mut idle = self.idle.lock();
-                if idle.connections.is_empty() {
-                    // Who keeps the next connection begins anew.
-                    idle.watch = None;
-                    return;
-                }
-            }
-            tokio::time::sleep(WATCH_PAUSE).await;
-        }
-    }
-
-    fn no_longer_kept(&self, wanted: Wanted) -> Vec<Open> {
-        let mut idle = self.idle.lock();
-        let ends = |(open, since): &mut (Open, Instant)| {
-            let wanted = match open.purpose {
-                Purpose::Look | Purpose::Plan => wanted.plan || wanted.read,
-                Purpose::Read => wanted.read,
-                Purpose::Write | Purpose::Probe => true,
-            };
-            wanted || since.elapsed() >= KEPT
-        };
-        idle.connections.extract_if(.., ends).map(|(open, _since)| open).collect()
     }
 
     /// Returns a new connection with its session pinned.
@@ -418,7 +345,7 @@ impl Client {
 #[derive(Debug)]
 pub(super) struct Session {
     client: Arc<Client>,
-    open: Option<Open>,
+    open: Option<Open<Line>>,
     runtime: Handle,
 }
 
@@ -441,8 +368,13 @@ impl Session {
 
     /// Keeps the connection for the next use: nothing runs on it any more.
     pub(super) fn finish(mut self) {
-        if let Some(open) = self.open.take() {
-            self.client.keep(open);
+        let Some(open) = self.open.take() else { return };
+        if let Some(open) = self.client.kept.keep(open, &self.client.connections) {
+            let end = environment::spawn_on(&self.runtime, "mysql close", async move {
+                open.line.close().await;
+                drop(open.lease);
+            });
+            self.client.keep_closing(end);
         }
     }
 }

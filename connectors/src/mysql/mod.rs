@@ -275,7 +275,7 @@ impl RowSource for MySqlSource {
         split: &Split,
         settings: &QuerySettings,
     ) -> Result<SendableRecordBatchStream> {
-        read::open(&self.client, scan, split, settings.batch_size)
+        read::open(&self.client, scan, split, settings)
     }
 
     fn wanted(&self) -> Option<watch::Receiver<Wanted>> {

@@ -6,7 +6,7 @@
 use arrow::datatypes::DataType;
 use meshwork_engine::connector::Outcome;
 use meshwork_engine::remote::{
-    Comparison, Literal, Measure, OrderKey, Reason, ReasonCode, RemoteColumn, Value,
+    Comparison, Function, Literal, Measure, OrderKey, Reason, ReasonCode, RemoteColumn, Value,
 };
 use meshwork_engine::{Error, Result};
 
@@ -23,6 +23,10 @@ const DECIMAL_DIGITS_MAX: usize = 65;
 
 /// Digits behind the point of the result of any arithmetic; MariaDB has a few more.
 const DECIMAL_SCALE_MAX: i8 = 30;
+
+/// Digits of values whose sums have room: a sum has 65, and one that needs more is the greatest number of 65, silently. More
+/// than 10^20 rows nobody adds up.
+const SUMMED_DIGITS_MAX: u8 = 45;
 
 /// What a `YEAR` is compared with as it is written; smaller numbers would be taken for two-digit years.
 const YEARS: std::ops::RangeInclusive<i64> = 1901..=2155;
@@ -81,7 +85,13 @@ impl Dialect for MySql {
         _columns: &[RemoteColumn],
         computed: String,
     ) -> Result<String> {
-        match measure.argument.as_ref().is_none_or(has_room) {
+        let fits = |argument: &Value| match argument {
+            Value::Arithmetic { data_type, .. } if measure.function == Function::Sum => {
+                is_summed(data_type) && has_room(argument)
+            }
+            _ => has_room(argument),
+        };
+        match measure.argument.as_ref().is_none_or(fits) {
             true => Ok(computed),
             false => Err(Error::not_supported("arithmetic of so many digits at the source")),
         }
@@ -116,8 +126,24 @@ impl Rules for MySql {
     fn sums(&self, column: &RemoteColumn) -> Agreement {
         match Detail::of(column).base.as_str() {
             "year" => Err(own_rules(column)),
+            _ if !is_summed(&column.data_type) => {
+                let RemoteColumn { name, remote_type, .. } = column;
+                let message =
+                    format!("a sum of column {name} of type {remote_type} may be cut there");
+                Err(Reason::new(ReasonCode::Size, message))
+            }
             _ => number(column),
         }
+    }
+}
+
+/// Whether a sum of values of the type has room there.
+fn is_summed(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Decimal128(digits, _) | DataType::Decimal256(digits, _) => {
+            *digits <= SUMMED_DIGITS_MAX
+        }
+        _ => true,
     }
 }
 
@@ -294,6 +320,13 @@ mod tests {
         let year = column("year", DataType::Int16, None);
         assert_eq!(answer(&year, Comparison::Equal, &Literal::Int(2001)), Outcome::Exact);
         assert!(is_refused(&answer(&year, Comparison::Equal, &Literal::Int(5))));
+    }
+
+    #[test]
+    fn a_sum_that_may_be_cut_is_made_here() {
+        assert!(MySql.sums(&column("decimal", DataType::Decimal128(38, 10), None)).is_ok());
+        let wide = MySql.sums(&column("decimal", DataType::Decimal256(65, 30), None));
+        assert_eq!(wide.unwrap_err().code, ReasonCode::Size);
     }
 
     #[test]

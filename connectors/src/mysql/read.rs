@@ -8,18 +8,20 @@ use meshwork_engine::connections::Purpose;
 use meshwork_engine::connector::Split;
 use meshwork_engine::environment::{self, within};
 use meshwork_engine::remote::{RemoteColumn, RemoteScan};
+use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::{Error, Result};
 use mysql_async::Column;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::client::Client;
-use super::protocol::{Raw, Row, Rows};
+use super::protocol::{Block, Raw, Refused, Rows};
 use super::pushdown::MySql;
 use super::splits::KeyRange;
 use super::types::arrives_as;
 use super::values::{Becomes, put};
 use crate::relational::{
-    BATCHES_AHEAD, Columns, condition, consumer_gone, counted, select, stream_of, while_there,
+    BATCHES_AHEAD, Columns, asker, condition, consumer_gone, counted, select, stream_of,
+    while_there,
 };
 
 /// All statements of a scan see one state of the tables that have versions (InnoDB's).
@@ -46,17 +48,17 @@ pub(super) fn open(
     client: &Arc<Client>,
     scan: &RemoteScan,
     split: &Split,
-    batch_size: usize,
+    query: &QuerySettings,
 ) -> Result<SendableRecordBatchStream> {
     let schema = scan.output_schema();
     let (sender, batches) = channel(BATCHES_AHEAD);
     let reader = Reader {
         client: Arc::clone(client),
-        statement: statement(scan, split)?,
+        statement: format!("/* {} */ {}", asker(query), statement(scan, split)?),
         becomes: scan.output().iter().map(Becomes::of).collect(),
         output: scan.output(),
         scan: scan.clone(),
-        batch_size,
+        batch_size: query.batch_size,
         sender,
     };
     let task = environment::spawn("mysql scan", reader.read());
@@ -127,12 +129,21 @@ impl Reader {
         let is_there = || self.client.answers();
         let count = async {
             let mut n_rows = 0;
-            while let Some(mut row) = rows.next().await.map_err(|error| self.failed(error))? {
-                n_rows += match row.next_value() {
-                    Some(Raw::Int(n)) => u64::try_from(n).unwrap_or_default(),
-                    Some(Raw::UInt(n)) => n,
-                    _ => return Err(Error::internal("a count of rows is a whole number")),
+            while let Some(mut block) = rows.next_block(1).await.map_err(|e| self.failed(e))? {
+                let add = |value: Raw<'_>| match value {
+                    Raw::Int(n) => {
+                        n_rows += u64::try_from(n).unwrap_or_default();
+                        true
+                    }
+                    Raw::UInt(n) => {
+                        n_rows += n;
+                        true
+                    }
+                    _ => false,
                 };
+                if block.next_column(add).is_err() {
+                    return Err(Error::internal("a count of rows is a whole number"));
+                }
             }
             Ok(n_rows)
         };
@@ -161,30 +172,30 @@ impl Reader {
 
     /// Reads rows until the batch is full; returns whether there may be more.
     async fn fill(&self, rows: &mut Rows<'_>, columns: &mut Columns) -> Result<bool> {
-        loop {
-            let row = rows.next().await.map_err(|error| self.failed(error))?;
-            let Some(row) = row else { return Ok(false) };
-            self.append(row, columns)?;
-            if columns.end_row() {
-                return Ok(true);
+        while !columns.is_full() {
+            let block = rows.next_block(columns.n_rows_missing()).await;
+            match block.map_err(|error| self.failed(error))? {
+                Some(block) => self.append(block, columns)?,
+                None => return Ok(false),
             }
         }
+        Ok(true)
     }
 
-    #[inline]
-    fn append(&self, mut row: Row<'_>, columns: &mut Columns) -> Result<()> {
+    fn append(&self, mut block: Block<'_>, columns: &mut Columns) -> Result<()> {
         let zero_dates = self.client.options.zero_dates;
-        let sinks = columns.row(row.len());
+        let sinks = columns.rows(block.n_rows(), block.n_bytes());
         for (place, (becomes, sink)) in self.becomes.iter().zip(sinks).enumerate() {
-            let value = row.next_value().ok_or_else(|| self.client.broken_row())?;
-            if !put(value, *becomes, zero_dates, sink.as_mut()) {
-                return Err(self.misfit(place, value));
-            }
+            let appended =
+                block.next_column(|value| put(value, *becomes, zero_dates, sink.as_mut()));
+            appended.map_err(|refused| match refused {
+                Refused::Broken => self.client.broken_row(),
+                Refused::Unfit(value) => self.misfit(place, value),
+            })?;
         }
         Ok(())
     }
 
-    #[cold]
     fn misfit(&self, place: usize, value: Raw<'_>) -> Error {
         let column = self.output.get(place);
         let (column, declared) =

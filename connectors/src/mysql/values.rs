@@ -60,6 +60,30 @@ pub(super) fn put(
     zero_dates: ZeroDates,
     column: &mut dyn Column,
 ) -> bool {
+    // What nearly all values are; the rest stays out of the loops over them.
+    match (value, becomes) {
+        (Raw::Null, _) => {
+            column.null();
+            true
+        }
+        (Raw::Int(value), Becomes::Number) => column.int(value),
+        (Raw::UInt(value), Becomes::Number) => column.uint(value),
+        (Raw::Double(value), Becomes::Number) => column.double(value),
+        (Raw::Bytes(bytes), Becomes::Text { .. }) => column.text(bytes),
+        (Raw::Bytes(bytes), Becomes::Decimal { precision, scale }) => {
+            decimal(bytes, precision, scale).is_some_and(|value| column.decimal(value))
+        }
+        _ => put_other(value, becomes, zero_dates, column),
+    }
+}
+
+#[inline(never)]
+fn put_other(
+    value: Raw<'_>,
+    becomes: Becomes,
+    zero_dates: ZeroDates,
+    column: &mut dyn Column,
+) -> bool {
     let is_text = matches!(becomes, Becomes::Text { .. });
     match value {
         Raw::Null => {
@@ -67,10 +91,10 @@ pub(super) fn put(
             true
         }
         // A type that we do not know is read as text.
-        Raw::Int(value) if is_text => column.text(&value.to_string()),
-        Raw::UInt(value) if is_text => column.text(&value.to_string()),
-        Raw::Float(value) if is_text => column.text(&value.to_string()),
-        Raw::Double(value) if is_text => column.text(&value.to_string()),
+        Raw::Int(value) if is_text => column.text(value.to_string().as_bytes()),
+        Raw::UInt(value) if is_text => column.text(value.to_string().as_bytes()),
+        Raw::Float(value) if is_text => column.text(value.to_string().as_bytes()),
+        Raw::Double(value) if is_text => column.text(value.to_string().as_bytes()),
         Raw::Int(value) => column.int(value),
         Raw::UInt(value) => column.uint(value),
         Raw::Float(value) => column.float(value),
@@ -78,7 +102,7 @@ pub(super) fn put(
         Raw::Bytes(bytes) => put_bytes(bytes, becomes, column),
         Raw::Date { .. } => match becomes {
             Becomes::Text { has_time } => {
-                date_text(value, has_time).is_some_and(|text| column.text(&text))
+                date_text(value, has_time).is_some_and(|text| column.text(text.as_bytes()))
             }
             _ => match instant(value, becomes) {
                 Some(instant) => column.int(instant),
@@ -98,12 +122,11 @@ pub(super) fn put(
     }
 }
 
-#[inline]
 fn put_bytes(bytes: &[u8], becomes: Becomes, column: &mut dyn Column) -> bool {
     match becomes {
         Becomes::Bytes => column.bytes(bytes),
         Becomes::Truth => column.truth(bytes.iter().any(|byte| *byte != 0)),
-        Becomes::Text { .. } => std::str::from_utf8(bytes).is_ok_and(|text| column.text(text)),
+        Becomes::Text { .. } => column.text(bytes),
         Becomes::Decimal { precision, scale } => {
             decimal(bytes, precision, scale).is_some_and(|value| column.decimal(value))
         }
@@ -214,12 +237,11 @@ mod tests {
         let remote_type = declared.to_owned();
         let column = RemoteColumn { remote_type, ..RemoteColumn::of_field(&field) };
         let mut columns = Columns::new(Arc::new(Schema::new(vec![field])), 1).unwrap();
-        let sink = columns.row(0).first_mut().unwrap();
+        let sink = columns.rows(1, 0).first_mut().unwrap();
         if !put(value, Becomes::of(&column), zero_dates, sink.as_mut()) {
             return None;
         }
-        columns.end_row();
-        let array = Arc::clone(columns.take().unwrap().column(0));
+        let array = Arc::clone(columns.take().ok()?.column(0));
         match array.is_null(0) {
             true => Some("NULL".to_owned()),
             false => Some(array_value_to_string(&array, 0).unwrap()),
@@ -273,9 +295,8 @@ mod tests {
             1,
         )
         .unwrap();
-        let sink = columns.row(0).first_mut().unwrap();
+        let sink = columns.rows(1, 0).first_mut().unwrap();
         assert!(put(value, Becomes::Number, ZeroDates::Null, sink.as_mut()));
-        columns.end_row();
         let array = Arc::clone(columns.take().unwrap().column(0));
         let wanted = -((838 * 60 + 59) * 60 + 59) * 1_000_000_i64;
         assert_eq!(array.as_primitive::<DurationMicrosecondType>().value(0), wanted);

@@ -139,7 +139,7 @@ pub(super) async fn of_table(
 ) -> Result<Option<Vec<RemoteColumn>>> {
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
         [(&schema, Type::TEXT), (&table, Type::TEXT)];
-    let rows = snapshot.lookup(server, COLUMNS, &parameters).await?;
+    let rows = snapshot.lookup(COLUMNS, &parameters).await?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -163,7 +163,7 @@ pub(super) async fn of_query(
     statement: &str,
 ) -> Result<Vec<RemoteColumn>> {
     let wrong = |message: String| Error::user("INVALID_QUERY", message);
-    let described = snapshot.describe(server, statement).await.map_err(error::of_query)?;
+    let described = snapshot.describe(statement).await.map_err(error::of_query)?;
     let mut columns: Vec<RemoteColumn> = Vec::with_capacity(described.columns().len());
     for column in described.columns() {
         let (name, type_name) = (column.name().to_owned(), column.type_().name().to_owned());

@@ -1,39 +1,44 @@
 //! Sessions with the server: how many, how long to wait, what is pinned in them, how they end.
 //!
+//! ```text
+//! Server ── connect() ──► Connection ── dropped, nothing runs ──► ROLLBACK ──► kept for the next, a moment
+//!                             └──────── dropped in a statement ──► CancelRequest, then closed
+//! ```
 //! All nodes together open at most `connections_max` sessions of one catalog: each is opened under a lease
 //! (`engine::connections`), which ends when the session is closed.
 //!
-//! A session serves one transaction and is closed. One that is dropped in the middle of a statement first
-//! sends a `CancelRequest`, because a server that computes does not notice a closed socket.
+//! A session serves one transaction at a time and keeps nothing of it: all that is pinned is pinned in the transaction. One
+//! that is dropped in the middle of a statement first sends a `CancelRequest`, because a server that computes does not
+//! notice a closed socket.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshwork_engine::connections::{Connections, Lease, Purpose};
+use meshwork_engine::connections::{Connections, Purpose};
 use meshwork_engine::environment::{self, Task, within};
+use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::{Error, Result};
 use parking_lot::Mutex;
-use rustls::ClientConfig;
 use tokio::runtime::Handle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Config, CopyInSink, Row, Statement};
+use tokio_postgres::{Client, Config, CopyInSink, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::configuration::{Configuration, TlsMode};
-use super::protocol::{self, Described, Failure, Session};
+use super::protocol::{self, Described, Failure, Rows, Session};
 use super::{error, tls};
-use crate::relational::while_full;
+use crate::relational::{self, Kept, Line as _, Open, PRODUCT, asker, while_full};
 
 /// Looking something up in the server's catalog takes milliseconds.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
 /// A `CancelRequest` is one packet on a new connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a finished session may take to say goodbye.
-const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long a finished session may take to end its transaction, to begin another, or to say goodbye.
+const SHORT_DEADLINE: Duration = Duration::from_secs(1);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -45,120 +50,108 @@ const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Server {
     pub(super) configuration: Configuration,
     pub(super) connections: Connections,
-    closing: Arc<Closing>,
+    kept: Arc<Kept<Line>>,
+    closing: Closing,
+}
+
+/// An open session.
+#[derive(Debug)]
+enum Line {
+    /// One that asks or writes, by the driver.
+    Asks(Asking),
+    /// One that reads rows.
+    Reads(Session),
+}
+
+/// A session of the driver and what carries its messages.
+struct Asking {
+    client: Client,
+    driver: Task<()>,
+}
+
+impl fmt::Debug for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asking").finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    /// Begins a transaction.
+    async fn begin(&mut self, configuration: &Configuration, begin: &str) -> Result<()> {
+        match self {
+            Self::Asks(Asking { client, .. }) => client
+                .batch_execute(begin)
+                .await
+                .map_err(|e| error::of_statement(configuration, &e)),
+            Self::Reads(session) => {
+                session.run(begin).await.map_err(|e| error::of_reading(configuration, &e))
+            }
+        }
+    }
+
+    /// Ends the transaction and forgets what was said in it; returns whether the session can go on.
+    async fn rest(&mut self) -> bool {
+        match self {
+            Self::Asks(Asking { client, .. }) => client.batch_execute("ROLLBACK").await.is_ok(),
+            // It may have run what a user wrote.
+            Self::Reads(session) => {
+                session.run("ROLLBACK").await.is_ok() && session.run("DISCARD ALL").await.is_ok()
+            }
+        }
+    }
+
+    /// Ends what runs, by a connection of its own.
+    async fn cancel(&self, configuration: &Configuration) -> Result<()> {
+        let tls = tls::client(configuration)?;
+        match self {
+            Self::Asks(Asking { client, .. }) => {
+                let cancel = client.cancel_token();
+                let cancel = cancel.cancel_query(MakeRustlsConnect::new(tls));
+                let cancelled = within(CANCEL_DEADLINE, "cancelling", cancel).await?;
+                cancelled.map_err(|e| error::of_statement(configuration, &e))
+            }
+            Self::Reads(session) => {
+                let tls = Arc::new(tls);
+                let cancel = protocol::cancel(configuration, &tls, session.key());
+                let cancelled = within(CANCEL_DEADLINE, "cancelling", cancel).await?;
+                cancelled.map_err(|e| error::of_reading(configuration, &e))
+            }
+        }
+    }
+}
+
+impl relational::Line for Line {
+    async fn close(self) {
+        let goodbye = async {
+            match self {
+                Self::Asks(Asking { client, driver }) => {
+                    drop(client);
+                    drop(driver.await);
+                }
+                // Whether it closed politely does not matter.
+                Self::Reads(session) => drop(session.close().await),
+            }
+        };
+        if within(SHORT_DEADLINE, "closing", goodbye).await.is_err() {
+            tracing::debug!("a session with PostgreSQL did not end in time");
+        }
+    }
 }
 
 impl Server {
     /// Returns the server; connects to nothing.
     pub(super) fn new(configuration: Configuration, connections: Connections) -> Self {
-        Self { configuration, connections, closing: Arc::default() }
+        Self { configuration, connections, kept: Kept::new(), closing: Closing::default() }
     }
 
-    /// Opens a session in a read-only repeatable-read transaction; on the exported snapshot, if one is given.
+    /// Opens a session in a read-only repeatable-read transaction; on the exported snapshot, if one is given. It reads rows
+    /// if that is its purpose.
     pub(super) async fn connect(
-        &self,
+        self: &Arc<Self>,
         purpose: Purpose,
-        query_id: &str,
+        query: Option<&QuerySettings>,
         snapshot: Option<&str>,
     ) -> Result<Connection> {
-        self.open(purpose, query_id, self.begin(snapshot)?).await
-    }
-
-    /// Opens a session in a transaction that may write, and that sees what others commit meanwhile.
-    pub(super) async fn connect_to_write(&self, query_id: &str) -> Result<Connection> {
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;";
-        self.open(Purpose::Write, query_id, format!("{begin}{}", self.pins())).await
-    }
-
-    async fn open(&self, purpose: Purpose, query_id: &str, begin: String) -> Result<Connection> {
-        let configuration = &self.configuration;
-        let lease = self.connections.lease(purpose, configuration.statement_deadline).await?;
-        let tls = MakeRustlsConnect::new(tls::client(configuration)?);
-        let io = environment::io_runtime();
-        let config = driver_config(configuration, query_id);
-        // On the runtime for I/O, so that the socket belongs to it.
-        let connect = environment::spawn_on(&io, "postgres connect", connect(config, tls.clone()));
-        let (client, driver) = within(configuration.connect_deadline, "connecting", connect)
-            .await
-            .map_err(|late| error::unavailable(configuration).caused_by(&late))??
-            .map_err(|e| error::of_connect(configuration, &e))?;
-        let connection = Connection {
-            cancel: client.cancel_token(),
-            client,
-            tls,
-            driver: Some(driver),
-            lease: Some(lease),
-            is_running: false,
-            closing: Arc::clone(&self.closing),
-            io,
-        };
-        self.briefly(connection.client.batch_execute(&begin)).await?;
-        Ok(connection)
-    }
-
-    /// Opens a session on an exported snapshot that reads rows.
-    pub(super) async fn connect_to_read(
-        self: &Arc<Self>,
-        query_id: &str,
-        snapshot: &str,
-    ) -> Result<ReadSession> {
-        let configuration = &self.configuration;
-        let lease = self.connections.lease(Purpose::Read, configuration.statement_deadline).await?;
-        let tls = Arc::new(tls::client(configuration)?);
-        let io = environment::io_runtime();
-        let (server, encryption) = (Arc::clone(self), Arc::clone(&tls));
-        let application = application(query_id);
-        let open = async move {
-            let open = || Session::open(&server.configuration, &encryption, &application);
-            let is_full = |failure: &Failure| match failure {
-                Failure::Server { code, .. } => code == SqlState::TOO_MANY_CONNECTIONS.code(),
-                Failure::Lost(_) | Failure::Refused(_) | Failure::Protocol(_) => false,
-            };
-            while_full(open, is_full).await
-        };
-        // On the runtime for I/O, so that the socket belongs to it.
-        let open = environment::spawn_on(&io, "postgres connect", open);
-        let session = within(configuration.connect_deadline, "connecting", open)
-            .await
-            .map_err(|late| error::unavailable(configuration).caused_by(&late))??
-            .map_err(|failure| error::of_login(configuration, &failure))?;
-        let mut reading = ReadSession {
-            server: Arc::clone(self),
-            tls,
-            session: Some(session),
-            lease: Some(lease),
-            is_running: false,
-            io,
-        };
-        let begin = self.begin(Some(snapshot))?;
-        reading.briefly(async |session| session.run(&begin).await).await?;
-        Ok(reading)
-    }
-
-    /// Runs one lookup in a session of its own.
-    pub(super) async fn lookup(
-        &self,
-        statement: &str,
-        parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>> {
-        let connection = self.connect(Purpose::Look, "", None).await?;
-        connection.lookup(self, statement, parameters).await
-    }
-
-    /// A short exchange with the server, under its deadline and with errors in our words.
-    async fn briefly<T>(
-        &self,
-        exchange: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T> {
-        within(LOOKUP_DEADLINE, "a lookup", exchange)
-            .await
-            .map_err(|late| error::unavailable(&self.configuration).caused_by(&late))?
-            .map_err(|e| error::of_statement(&self.configuration, &e))
-    }
-
-    /// The statements that begin every session: the meaning of values must not depend on the server's
-    /// defaults.
-    fn begin(&self, snapshot: Option<&str>) -> Result<String> {
         let mut begin = String::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;");
         if let Some(id) = snapshot {
             if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
@@ -166,10 +159,142 @@ impl Server {
             }
             begin.push_str(&format!("SET TRANSACTION SNAPSHOT '{id}';"));
         }
-        begin.push_str(&self.pins());
-        Ok(begin)
+        self.open(purpose, query, begin).await
     }
 
+    /// Opens a session in a transaction that may write, and that sees what others commit meanwhile.
+    pub(super) async fn connect_to_write(
+        self: &Arc<Self>,
+        query: Option<&QuerySettings>,
+    ) -> Result<Connection> {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;";
+        self.open(Purpose::Write, query, begin.to_owned()).await
+    }
+
+    /// Opens a session in a transaction.
+    async fn open(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        query: Option<&QuerySettings>,
+        mut begin: String,
+    ) -> Result<Connection> {
+        begin.push_str(&self.pins());
+        if let Some(query) = query {
+            begin.push_str(&format!("; SET application_name = '{}'", asker(query)));
+        }
+        let io = environment::io_runtime();
+        if let Some(open) = self.reuse(purpose, &begin).await {
+            let server = Arc::clone(self);
+            return Ok(Connection { server, open: Some(open), is_running: false, io });
+        }
+        let configuration = &self.configuration;
+        let lease = self.connections.lease(purpose, configuration.statement_deadline).await?;
+        let connecting = Arc::clone(self);
+        // On the runtime for I/O, so that the socket belongs to it.
+        let connect = environment::spawn_on(&io, "postgres connect", async move {
+            match purpose {
+                Purpose::Read => connecting.let_in_to_read().await.map(Line::Reads),
+                Purpose::Look | Purpose::Plan | Purpose::Write | Purpose::Probe => {
+                    connecting.let_in().await.map(Line::Asks)
+                }
+            }
+        });
+        let line = within(configuration.connect_deadline, "connecting", connect)
+            .await
+            .map_err(|late| error::unavailable(configuration).caused_by(&late))???;
+        let open = Some(Open { line, lease, purpose });
+        let mut connection = Connection { server: Arc::clone(self), open, is_running: false, io };
+        self.briefly(connection.line()?.begin(configuration, &begin)).await?;
+        Ok(connection)
+    }
+
+    /// Returns a session that was kept, if it begins a transaction at once.
+    async fn reuse(&self, purpose: Purpose, begin: &str) -> Option<Open<Line>> {
+        loop {
+            let mut open = self.kept.take(purpose)?;
+            let begun = open.line.begin(&self.configuration, begin);
+            match within(SHORT_DEADLINE, "beginning again", begun).await {
+                Ok(Ok(())) => return Some(open),
+                // The server has ended it meanwhile, or is not there.
+                Ok(Err(_)) | Err(_) => open.line.close().await,
+            }
+        }
+    }
+
+    /// Opens a session of the driver; a server that is full is asked again. The caller sets a deadline.
+    async fn let_in(&self) -> Result<Asking> {
+        let tls = MakeRustlsConnect::new(tls::client(&self.configuration)?);
+        let config = driver_config(&self.configuration);
+        let is_full =
+            |error: &tokio_postgres::Error| error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS);
+        let (client, connection) = while_full(|| config.connect(tls.clone()), is_full)
+            .await
+            .map_err(|e| error::of_connect(&self.configuration, &e))?;
+        let io = environment::io_runtime();
+        let driver = environment::spawn_on(&io, "postgres connection", async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to PostgreSQL ended");
+            }
+        });
+        Ok(Asking { client, driver })
+    }
+
+    /// Opens a session that reads rows; a server that is full is asked again. The caller sets a deadline.
+    async fn let_in_to_read(&self) -> Result<Session> {
+        let tls = Arc::new(tls::client(&self.configuration)?);
+        let is_full = |failure: &Failure| match failure {
+            Failure::Server { code, .. } => code == SqlState::TOO_MANY_CONNECTIONS.code(),
+            Failure::Lost(_) | Failure::Refused(_) | Failure::Protocol(_) => false,
+        };
+        while_full(|| Session::open(&self.configuration, &tls, PRODUCT), is_full)
+            .await
+            .map_err(|failure| error::of_login(&self.configuration, &failure))
+    }
+
+    /// Runs one lookup in a session of its own.
+    pub(super) async fn lookup(
+        self: &Arc<Self>,
+        statement: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>> {
+        self.connect(Purpose::Look, None, None).await?.lookup(statement, parameters).await
+    }
+
+    /// Asks over a session of its own whether the server is there.
+    pub(super) async fn answers(self: &Arc<Self>) -> Result<()> {
+        self.connect(Purpose::Probe, None, None).await.map(drop)
+    }
+
+    /// Keeps a session that nobody uses any more, or closes it.
+    async fn end(&self, mut open: Open<Line>, is_running: bool) {
+        if is_running {
+            if let Err(error) = open.line.cancel(&self.configuration).await {
+                tracing::warn!(%error, "a statement at PostgreSQL could not be cancelled, only left");
+            }
+            return;
+        }
+        let is_kept = match open.purpose {
+            Purpose::Look | Purpose::Plan | Purpose::Read => {
+                let rest = within(SHORT_DEADLINE, "ending a transaction", open.line.rest());
+                rest.await.unwrap_or(false)
+            }
+            Purpose::Write | Purpose::Probe => false,
+        };
+        let left = if is_kept { self.kept.keep(open, &self.connections) } else { Some(open) };
+        if let Some(open) = left {
+            open.line.close().await;
+            drop(open.lease);
+        }
+    }
+
+    /// A short exchange with the server, under its deadline.
+    async fn briefly<T>(&self, exchange: impl Future<Output = Result<T>>) -> Result<T> {
+        within(LOOKUP_DEADLINE, "a lookup", exchange)
+            .await
+            .map_err(|late| error::unavailable(&self.configuration).caused_by(&late))?
+    }
+
+    /// The statements that begin every transaction: the meaning of values must not depend on the server's defaults.
     fn pins(&self) -> String {
         let deadline_ms = self.configuration.statement_deadline.as_millis().min(2_147_483_647);
         format!(
@@ -184,36 +309,14 @@ impl Server {
     }
 }
 
-/// Opens a session; a server that is full is asked again. The caller sets a deadline.
-async fn connect(
-    config: Config,
-    tls: MakeRustlsConnect,
-) -> Result<(Client, Task<()>), tokio_postgres::Error> {
-    let is_full =
-        |error: &tokio_postgres::Error| error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS);
-    let (client, connection) = while_full(|| config.connect(tls.clone()), is_full).await?;
-    let io = environment::io_runtime();
-    let driver = environment::spawn_on(&io, "postgres connection", async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to PostgreSQL ended");
-        }
-    });
-    Ok((client, driver))
-}
-
-/// What the server calls a session of a query.
-fn application(query_id: &str) -> String {
-    format!("meshwork/{query_id}")
-}
-
-fn driver_config(configuration: &Configuration, query_id: &str) -> Config {
+fn driver_config(configuration: &Configuration) -> Config {
     let mut config = Config::new();
     config
         .host(&configuration.host)
         .port(configuration.port)
         .dbname(&configuration.database)
         .user(&configuration.user)
-        .application_name(application(query_id))
+        .application_name(PRODUCT)
         .connect_timeout(configuration.connect_deadline)
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -230,51 +333,62 @@ fn driver_config(configuration: &Configuration, query_id: &str) -> Config {
     config
 }
 
-/// One session that asks or writes. Dropping it closes it; in the middle of a statement, cancels that first.
+/// One session in use. Dropping it ends its transaction; in the middle of a statement, cancels that first.
+#[derive(Debug)]
 pub(super) struct Connection {
-    client: Client,
-    cancel: CancelToken,
-    tls: MakeRustlsConnect,
-    driver: Option<Task<()>>,
-    lease: Option<Lease>,
+    server: Arc<Server>,
+    open: Option<Open<Line>>,
     is_running: bool,
-    closing: Arc<Closing>,
     io: Handle,
 }
 
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("is_running", &self.is_running).finish_non_exhaustive()
-    }
-}
-
 impl Connection {
+    fn line(&mut self) -> Result<&mut Line> {
+        self.open.as_mut().map(|open| &mut open.line).ok_or_else(misused)
+    }
+
+    /// Returns the driver of a session that asks or writes.
+    fn client(&self) -> Result<&Client> {
+        match self.open.as_ref().map(|open| &open.line) {
+            Some(Line::Asks(Asking { client, .. })) => Ok(client),
+            Some(Line::Reads(_)) | None => Err(misused()),
+        }
+    }
+
     /// Runs a short statement and returns its rows.
     pub(super) async fn lookup(
         &self,
-        server: &Server,
         statement: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>> {
-        server.briefly(self.client.query_typed(statement, parameters)).await
+        self.asked(self.client()?.query_typed(statement, parameters)).await
     }
 
     /// Returns what the server says of a statement, which is not run.
-    pub(super) async fn describe(&self, server: &Server, statement: &str) -> Result<Statement> {
-        server.briefly(self.client.prepare(statement)).await
+    pub(super) async fn describe(&self, statement: &str) -> Result<Statement> {
+        self.asked(self.client()?.prepare(statement)).await
+    }
+
+    /// A short question to the server, under its deadline and with errors in our words.
+    async fn asked<T>(
+        &self,
+        question: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let configuration = &self.server.configuration;
+        let answer = async { question.await.map_err(|e| error::of_statement(configuration, &e)) };
+        self.server.briefly(answer).await
     }
 
     /// Runs a statement that takes as long as it takes; returns the rows that it changed. Dropped in the middle, the
     /// session cancels it. The error is the driver's, for the caller to say what failed.
     pub(super) async fn run(
         &mut self,
-        server: &Server,
         statement: &str,
     ) -> Result<Result<u64, tokio_postgres::Error>> {
         self.is_running = true;
-        let deadline = server.configuration.statement_deadline;
-        let done = within(deadline, "waiting for the source", self.client.execute(statement, &[]));
-        let done = done.await?;
+        let deadline = self.server.configuration.statement_deadline;
+        let done = self.client()?.execute(statement, &[]);
+        let done = within(deadline, "waiting for the source", done).await?;
         self.is_running = false;
         Ok(done)
     }
@@ -282,118 +396,74 @@ impl Connection {
     /// Begins a `COPY ... FROM STDIN`. Until [`Self::finished`], dropping the session cancels it.
     pub(super) async fn copy_in(
         &mut self,
-        server: &Server,
         statement: &str,
     ) -> Result<Result<CopyInSink<Bytes>, tokio_postgres::Error>> {
         self.is_running = true;
-        let deadline = server.configuration.statement_deadline;
-        within(deadline, "waiting for the source", self.client.copy_in(statement)).await
+        let deadline = self.server.configuration.statement_deadline;
+        within(deadline, "waiting for the source", self.client()?.copy_in(statement)).await
     }
 
     /// Says that the statement has ended.
     pub(super) fn finished(&mut self) {
         self.is_running = false;
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let (Some(driver), Some(lease)) = (self.driver.take(), self.lease.take()) else { return };
-        let (cancel, tls, is_running) = (self.cancel.clone(), self.tls.clone(), self.is_running);
-        let close = async move {
-            if is_running {
-                let cancelled =
-                    within(CANCEL_DEADLINE, "cancelling", cancel.cancel_query(tls)).await;
-                if !matches!(cancelled, Ok(Ok(()))) {
-                    tracing::warn!("a statement at PostgreSQL could not be cancelled, only left");
-                }
-            } else if within(GOODBYE_DEADLINE, "closing", driver).await.is_err() {
-                tracing::debug!("a session with PostgreSQL did not end in time");
-            }
-            drop(lease);
-        };
-        self.closing.take(environment::spawn_on(&self.io, "postgres close", close));
-    }
-}
-
-/// One session that reads rows. Dropping it closes it; in the middle of a statement, cancels that first.
-#[derive(Debug)]
-pub(super) struct ReadSession {
-    server: Arc<Server>,
-    tls: Arc<ClientConfig>,
-    session: Option<Session>,
-    lease: Option<Lease>,
-    is_running: bool,
-    io: Handle,
-}
-
-impl ReadSession {
     /// Describes a statement and asks a question behind it; see [`Session::describe`].
-    pub(super) async fn describe(
+    pub(super) async fn describe_rows(
         &mut self,
         statement: &str,
         question: &str,
         parameters: &[Vec<String>],
     ) -> Result<(Vec<Described>, Vec<Vec<String>>)> {
-        self.briefly(async |session| session.describe(statement, question, parameters).await).await
+        let server = Arc::clone(&self.server);
+        let described = reader(&mut self.open)?.describe(statement, question, parameters);
+        let described = async { described.await.map_err(|e| failed(&server, &e)) };
+        server.briefly(described).await
     }
 
     /// Begins to read the rows of a statement; see [`Session::begin_rows`]. Until all are read, dropping the session
     /// cancels it.
     pub(super) async fn begin_rows(&mut self, statement: &str, was_described: bool) -> Result<()> {
         self.is_running = true;
-        self.briefly(async |session| session.begin_rows(statement, was_described).await).await
+        let server = Arc::clone(&self.server);
+        let begun = reader(&mut self.open)?.begin_rows(statement, was_described);
+        let begun = async { begun.await.map_err(|e| failed(&server, &e)) };
+        server.briefly(begun).await
     }
 
-    /// Returns the next row, `None` when all were read; see [`Session::next_row`]. The caller sets a deadline.
-    #[inline]
-    pub(super) async fn next_row(&mut self) -> Result<Option<&[u8]>> {
-        let Some(session) = self.session.as_mut() else { return Err(closed()) };
-        match session.next_row().await {
-            Ok(Some(row)) => Ok(Some(row)),
-            Ok(None) => {
-                self.is_running = false;
-                Ok(None)
-            }
-            Err(failure) => Err(error::of_reading(&self.server.configuration, &failure)),
-        }
-    }
-
-    /// A short exchange with the server, under its deadline and with errors in our words.
-    async fn briefly<T>(
-        &mut self,
-        exchange: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
-    ) -> Result<T> {
-        let configuration = &self.server.configuration;
-        let Some(session) = self.session.as_mut() else { return Err(closed()) };
-        within(LOOKUP_DEADLINE, "a lookup", exchange(session))
-            .await
-            .map_err(|late| error::unavailable(configuration).caused_by(&late))?
-            .map_err(|failure| error::of_reading(configuration, &failure))
+    /// Returns the next rows, none when all were read; see [`Session::next_rows`]. The caller sets a deadline.
+    pub(super) async fn next_rows(&mut self, n_max: usize) -> Result<Rows<'_>> {
+        let rows = reader(&mut self.open)?.next_rows(n_max).await;
+        let rows = rows.map_err(|failure| failed(&self.server, &failure))?;
+        self.is_running = !rows.places.is_empty();
+        Ok(rows)
     }
 }
 
-fn closed() -> Error {
-    Error::internal("a session was used after its end")
+/// Returns a session that reads rows.
+fn reader(open: &mut Option<Open<Line>>) -> Result<&mut Session> {
+    match open.as_mut().map(|open| &mut open.line) {
+        Some(Line::Reads(session)) => Ok(session),
+        Some(Line::Asks(_)) | None => Err(misused()),
+    }
 }
 
-impl Drop for ReadSession {
+fn failed(server: &Server, failure: &Failure) -> Error {
+    error::of_reading(&server.configuration, failure)
+}
+
+fn misused() -> Error {
+    Error::internal("a session was used after its end, or for what it is not")
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        let (Some(session), Some(lease)) = (self.session.take(), self.lease.take()) else { return };
-        let (server, tls) = (Arc::clone(&self.server), Arc::clone(&self.tls));
-        let is_running = self.is_running;
-        let close = async move {
-            if is_running {
-                let cancel = protocol::cancel(&server.configuration, &tls, session.key());
-                if !matches!(within(CANCEL_DEADLINE, "cancelling", cancel).await, Ok(Ok(()))) {
-                    tracing::warn!("a statement at PostgreSQL could not be cancelled, only left");
-                }
-            } else if within(GOODBYE_DEADLINE, "closing", session.close()).await.is_err() {
-                tracing::debug!("a session with PostgreSQL did not end in time");
-            }
-            drop(lease);
-        };
-        self.server.closing.take(environment::spawn_on(&self.io, "postgres close", close));
+        let Some(open) = self.open.take() else { return };
+        let (server, is_running) = (Arc::clone(&self.server), self.is_running);
+        let end = environment::spawn_on(&self.io, "postgres end", async move {
+            server.end(open, is_running).await;
+        });
+        self.server.closing.take(end);
     }
 }
 

@@ -13,7 +13,8 @@ use meshwork_engine::{Error, Result};
 
 use super::columns::Detail;
 use super::configuration::Unrepresentable;
-use super::values::{Unfit, Values};
+use super::protocol::Rows;
+use super::values::{Rest, Unfit, Values};
 
 /// A batch ends early when it holds that much: rows may be wide, and offsets in arrays are 32 bits.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -24,6 +25,8 @@ pub(super) struct Decoder {
     schema: SchemaRef,
     names: Vec<String>,
     columns: Vec<Values>,
+    /// What of the rows that are taken in was not read.
+    rests: Vec<Rest>,
     n_rows: usize,
     n_bytes: usize,
     rows_max: usize,
@@ -40,12 +43,13 @@ impl Decoder {
                 true => Unrepresentable::Null,
                 false => Unrepresentable::Error,
             };
-            columns.push(Values::new(&detail.wire, unrepresentable)?);
+            columns.push(Values::new(&detail.wire, unrepresentable));
         }
         Ok(Self {
             schema: scan.output_schema(),
             names: output.into_iter().map(|column| column.name).collect(),
             columns,
+            rests: Vec::new(),
             n_rows: 0,
             n_bytes: 0,
             rows_max: rows_max.max(1),
@@ -57,38 +61,34 @@ impl Decoder {
         self.n_rows >= self.rows_max || self.n_bytes >= BATCH_BYTES_MAX
     }
 
-    /// Takes in the next row. After an error nothing can be taken any more.
-    #[inline]
-    pub(super) fn push(&mut self, row: &[u8]) -> Result<()> {
-        self.n_bytes += row.len();
-        let Some((n_columns, mut rest)) = row.split_first_chunk::<2>() else {
-            return Err(broken("breaks off"));
-        };
-        if usize::from(u16::from_be_bytes(*n_columns)) != self.columns.len() {
-            return Err(broken("has another number of columns"));
-        }
-        for (index, column) in self.columns.iter_mut().enumerate() {
-            let Some((length, behind)) = rest.split_first_chunk::<4>() else {
+    /// How many rows there is room for.
+    pub(super) fn n_rows_missing(&self) -> usize {
+        self.rows_max.saturating_sub(self.n_rows)
+    }
+
+    /// Takes in the next rows. After an error nothing can be taken any more.
+    pub(super) fn push(&mut self, rows: &Rows<'_>) -> Result<()> {
+        self.rests.clear();
+        for place in rows.places {
+            let row = rows.bytes.get(place.clone()).unwrap_or_default();
+            let Some((n_columns, _)) = row.split_first_chunk::<2>() else {
                 return Err(broken("breaks off"));
             };
-            let value = match usize::try_from(i32::from_be_bytes(*length)) {
-                Ok(length) => {
-                    let Some((value, behind)) = behind.split_at_checked(length) else {
-                        return Err(broken("breaks off"));
-                    };
-                    rest = behind;
-                    Some(value)
-                }
-                Err(_null) => {
-                    rest = behind;
-                    None
-                }
-            };
-            if let Err(unfit) = column.append(value) {
+            if usize::from(u16::from_be_bytes(*n_columns)) != self.columns.len() {
+                return Err(broken("has another number of columns"));
+            }
+            self.n_bytes += row.len();
+            self.rests.push(Rest { begin: place.start + n_columns.len(), end: place.end });
+        }
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            if let Err(unfit) = column.append_all(rows.bytes, &mut self.rests) {
                 return Err(self.unfit(index, unfit));
             }
         }
-        self.n_rows += 1;
+        if self.rests.iter().any(|rest| rest.begin != rest.end) {
+            return Err(broken("is longer than its values"));
+        }
+        self.n_rows += rows.places.len();
         Ok(())
     }
 
@@ -98,8 +98,11 @@ impl Decoder {
             return Ok(None);
         }
         let mut arrays = Vec::with_capacity(self.columns.len());
-        for column in &mut self.columns {
-            arrays.push(column.finish()?);
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            match column.finish() {
+                Ok(array) => arrays.push(array),
+                Err(unfit) => return Err(self.unfit(index, unfit)),
+            }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.n_rows));
         (self.n_rows, self.n_bytes) = (0, 0);
@@ -115,6 +118,7 @@ impl Decoder {
                 format!("column \"{column}\" holds {what}, for which there is no value here"),
             )
             .with_hint("Set unrepresentable = null in the catalog to read such values as NULL."),
+            Unfit::Short => broken("breaks off"),
             Unfit::Malformed(what) => Error::source(
                 "SOURCE_PROTOCOL",
                 format!("column \"{column}\" arrived as something else than {what}"),
@@ -166,13 +170,25 @@ mod tests {
         bytes
     }
 
+    /// Takes in rows that have arrived together.
+    fn push(decoder: &mut Decoder, rows: &[Vec<u8>]) -> Result<()> {
+        let bytes = rows.concat();
+        let mut places = Vec::new();
+        let mut begin = 0;
+        for row in rows {
+            places.push(begin..begin + row.len());
+            begin += row.len();
+        }
+        decoder.push(&Rows { bytes: &bytes, places: &places })
+    }
+
     #[test]
     fn rows_become_a_batch() {
         let mut decoder = Decoder::new(&scan(&[Wire::Int32, Wire::Text]), 8192).unwrap();
         for fields in
             [[Some(&[0, 0, 0, 7][..]), Some(b"seven")], [None, Some(b"")], [Some(&[0xFF; 4]), None]]
         {
-            decoder.push(&row(&fields)).unwrap();
+            push(&mut decoder, &[row(&fields)]).unwrap();
         }
         let batch = decoder.take().unwrap().unwrap();
         let shown = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string();
@@ -187,7 +203,7 @@ mod tests {
         let whole = row(&[Some(&[0, 0, 0, 7]), Some(b"seven")]);
         for kept in 0..whole.len() {
             let mut decoder = Decoder::new(&scan(&[Wire::Int32, Wire::Text]), 8192).unwrap();
-            assert!(decoder.push(&whole[..kept]).is_err(), "{kept}");
+            assert!(push(&mut decoder, &[whole[..kept].to_vec()]).is_err(), "{kept}");
         }
     }
 
@@ -195,7 +211,7 @@ mod tests {
     fn rows_without_columns_are_counted() {
         let mut decoder = Decoder::new(&scan(&[]), 8192).unwrap();
         for _ in 0..3 {
-            decoder.push(&row(&[])).unwrap();
+            push(&mut decoder, &[row(&[])]).unwrap();
         }
         assert_eq!(decoder.take().unwrap().unwrap().num_rows(), 3);
     }
@@ -203,7 +219,7 @@ mod tests {
     #[test]
     fn an_unfit_value_names_its_column() {
         let mut decoder = Decoder::new(&scan(&[Wire::Date]), 8192).unwrap();
-        let error = decoder.push(&row(&[Some(&i32::MAX.to_be_bytes())])).unwrap_err();
+        let error = push(&mut decoder, &[row(&[Some(&i32::MAX.to_be_bytes())])]).unwrap_err();
         assert_eq!(error.code, "VALUE_NOT_REPRESENTABLE");
         assert!(error.message.contains("\"c0\"") && error.message.contains("infinite date"));
     }
@@ -218,7 +234,7 @@ mod tests {
         let empty = [0, 0, 23].map(i32::to_be_bytes).concat();
         let mut decoder = Decoder::new(&scan(&[wire]), 8192).unwrap();
         for field in [Some(&filled[..]), None, Some(&empty[..])] {
-            decoder.push(&row(&[field])).unwrap();
+            push(&mut decoder, &[row(&[field])]).unwrap();
         }
         let batch = decoder.take().unwrap().unwrap();
         let shown = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string();

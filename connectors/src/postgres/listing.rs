@@ -1,5 +1,7 @@
 //! Schemas and tables of the server. Each listing is one lookup; nothing is cached.
 
+use std::sync::Arc;
+
 use meshwork_engine::connector::{TableEntry, TableKind};
 use meshwork_engine::{Error, Result};
 use tokio_postgres::Row;
@@ -19,7 +21,7 @@ const TABLES: &str = "SELECT c.relname::text, c.relkind::text, \
      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition";
 
 /// Returns the names of the schemas that the user may use, sorted.
-pub(super) async fn schema_names(server: &Server) -> Result<Vec<String>> {
+pub(super) async fn schema_names(server: &Arc<Server>) -> Result<Vec<String>> {
     let rows = server.lookup(SCHEMAS, &[]).await?;
     let mut names: Vec<String> = rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
     names.retain(|name| server.configuration.shows_schema(name));
@@ -28,7 +30,7 @@ pub(super) async fn schema_names(server: &Server) -> Result<Vec<String>> {
 }
 
 /// Returns the tables of a schema, sorted by name.
-pub(super) async fn tables(server: &Server, schema: &str) -> Result<Vec<TableEntry>> {
+pub(super) async fn tables(server: &Arc<Server>, schema: &str) -> Result<Vec<TableEntry>> {
     if !server.configuration.shows_schema(schema) {
         return Ok(Vec::new());
     }

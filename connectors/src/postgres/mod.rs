@@ -175,7 +175,7 @@ impl PostgresConnector {
             Some(table) => format!("{catalog}.{schema}.{table}"),
             None => format!("{catalog}.{schema}"),
         };
-        Work::begin(&self.server, name, "").await
+        Work::begin(&self.server, name, None).await
     }
 
     fn refuse_change(&self, schema: &str) -> Result<()> {
@@ -215,7 +215,7 @@ impl RowSource for PostgresSource {
         scope: &Arc<QueryScope>,
     ) -> Result<TableStatistics> {
         let snapshot = Snapshot::of_query(&self.server, scope).await?;
-        statistics::of_table(&self.server, &snapshot, whole).await
+        statistics::of_table(&snapshot, whole).await
     }
 
     async fn splits(

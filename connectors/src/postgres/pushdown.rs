@@ -62,6 +62,26 @@ impl Dialect for Postgres {
         })
     }
 
+    /// An index finds beginnings one by one.
+    fn begins(
+        &self,
+        column: &RemoteColumn,
+        length: usize,
+        beginnings: &[&str],
+    ) -> Result<Option<String>> {
+        let detail = Detail::of(column)?;
+        if detail.is_indexed || beginnings.len() < 2 {
+            return Ok(None);
+        }
+        let tested = match detail.base_type.as_str() {
+            "bpchar" => format!("{}::text", self.tested(column)?),
+            _ => self.tested(column)?,
+        };
+        let list: Vec<String> =
+            beginnings.iter().map(|text| self.string(text)).collect::<Result<_>>()?;
+        Ok(Some(format!("left({tested}, {length}) IN ({})", list.join(", "))))
+    }
+
     fn bytes(&self, value: &[u8]) -> String {
         // `decode` is immutable: the server computes it once.
         format!("decode('{}', 'hex')", hexadecimal(value))
@@ -314,4 +334,49 @@ fn become_null() -> Reason {
 
 fn float(message: &str) -> Reason {
     Reason::new(ReasonCode::Float, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::DataType;
+    use meshwork_engine::remote::Predicate;
+
+    use super::*;
+    use crate::relational::condition;
+
+    #[test]
+    fn beginnings_of_one_length_are_one_list() {
+        let column = |is_indexed, base_type: &str| RemoteColumn {
+            name: "c".to_owned(),
+            data_type: DataType::Utf8,
+            nullable: true,
+            remote_type: String::new(),
+            detail: serde_json::to_value(Detail {
+                wire: Wire::Text,
+                sent: Sent::Itself,
+                meaning: Meaning::Text { ordered: false, any_character: true },
+                may_become_null: false,
+                is_indexed,
+                base_type: base_type.to_owned(),
+                collation: None,
+            })
+            .unwrap(),
+        };
+        let begins = |text: &str| Predicate::Like {
+            column: 0,
+            pieces: vec![text.to_owned(), String::new()],
+        };
+        let written = |column: &RemoteColumn, beginnings: &[&str]| {
+            let parts = beginnings.iter().copied().map(begins).collect();
+            condition(&Postgres, std::slice::from_ref(column), &Predicate::Or(parts)).unwrap()
+        };
+        let plain = column(false, "text");
+        assert_eq!(written(&plain, &["13", "é'"]), r#"left("c", 2) IN ('13', 'é''')"#);
+        let padded = column(false, "bpchar");
+        assert_eq!(written(&padded, &["13", "31"]), r#"left("c"::text, 2) IN ('13', '31')"#);
+        let one_by_one = r#"("c" LIKE '13%' OR "c" LIKE '31%')"#;
+        assert_eq!(written(&column(true, "text"), &["13", "31"]), one_by_one);
+        let of_two_lengths = r#"("c" LIKE '13%' OR "c" LIKE '3%')"#;
+        assert_eq!(written(&plain, &["13", "3"]), of_two_lengths);
+    }
 }

@@ -13,7 +13,7 @@ use meshwork_engine::connector::Split;
 use meshwork_engine::remote::RemoteScan;
 use meshwork_engine::settings::QuerySettings;
 
-use super::connection::{ReadSession, Server};
+use super::connection::{Connection, Server};
 use super::decode::Decoder;
 use super::{splits, unchanged};
 use crate::relational::while_there;
@@ -30,9 +30,10 @@ pub(super) fn open(
     let decoder = Decoder::new(scan, settings.batch_size)?;
     let schema = scan.output_schema();
     let (server, scan) = (Arc::clone(server), scan.clone());
-    let query_id = settings.query_id.clone();
+    let settings = settings.clone();
     let begin = async move {
-        let mut session = server.connect_to_read(&query_id, &shared.snapshot).await?;
+        let snapshot = Some(shared.snapshot.as_str());
+        let mut session = server.connect(Purpose::Read, Some(&settings), snapshot).await?;
         let is_held = unchanged::refuse_changed(&server, &mut session, &scan, &select).await?;
         session.begin_rows(&select, is_held).await?;
         let reading = Reading { session, decoder, is_open: true, server };
@@ -42,14 +43,9 @@ pub(super) fn open(
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
 }
 
-/// Asks over a session of its own whether the server is there.
-async fn answers(server: &Server) -> Result<()> {
-    server.connect(Purpose::Probe, "", None).await.map(drop)
-}
-
 /// A running statement.
 struct Reading {
-    session: ReadSession,
+    session: Connection,
     decoder: Decoder,
     /// Whether there may be more rows.
     is_open: bool,
@@ -62,7 +58,7 @@ impl Reading {
         if self.is_open {
             let deadline = self.server.configuration.statement_deadline;
             let fill = fill(&mut self.session, &mut self.decoder);
-            let is_there = || answers(&self.server);
+            let is_there = || self.server.answers();
             let doing = "waiting for rows of the source";
             self.is_open = while_there(deadline, doing, fill, is_there).await??;
         }
@@ -71,12 +67,13 @@ impl Reading {
 }
 
 /// Reads rows until the batch is full; returns whether there may be more.
-async fn fill(session: &mut ReadSession, decoder: &mut Decoder) -> Result<bool> {
+async fn fill(session: &mut Connection, decoder: &mut Decoder) -> Result<bool> {
     while !decoder.is_full() {
-        match session.next_row().await? {
-            Some(row) => decoder.push(row)?,
-            None => return Ok(false),
+        let rows = session.next_rows(decoder.n_rows_missing()).await?;
+        if rows.places.is_empty() {
+            return Ok(false);
         }
+        decoder.push(&rows)?;
     }
     Ok(true)
 }

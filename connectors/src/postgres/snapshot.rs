@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use meshwork_engine::connections::Purpose;
 use meshwork_engine::scope::QueryScope;
+use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::{Error, Result};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
@@ -41,15 +42,15 @@ impl Snapshot {
     /// Returns the snapshot of the query, opening it at its first use.
     pub(super) async fn of_query(server: &Arc<Server>, scope: &QueryScope) -> Result<Arc<Self>> {
         let key = format!("postgres:{}", server.configuration.catalog);
-        let query_id = scope.settings().query_id.clone();
+        let settings = scope.settings().clone();
         let opener = Arc::clone(server);
-        let open = move || async move { Self::open(&opener, &query_id).await }.boxed();
+        let open = move || async move { Self::open(&opener, &settings).await }.boxed();
         scope.resource(&key, open).await
     }
 
-    async fn open(server: &Server, query_id: &str) -> Result<Self> {
-        let connection = server.connect(Purpose::Plan, query_id, None).await?;
-        let rows = connection.lookup(server, FACTS, &[]).await?;
+    async fn open(server: &Arc<Server>, query: &QuerySettings) -> Result<Self> {
+        let connection = server.connect(Purpose::Plan, Some(query), None).await?;
+        let rows = connection.lookup(FACTS, &[]).await?;
         let unreadable = |e: tokio_postgres::Error| {
             Error::internal("the facts of a PostgreSQL server have other types").caused_by(&e)
         };
@@ -70,15 +71,14 @@ impl Snapshot {
     /// Looks something up in the snapshot's transaction.
     pub(super) async fn lookup(
         &self,
-        server: &Server,
         statement: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>> {
-        self.connection.lookup(server, statement, parameters).await
+        self.connection.lookup(statement, parameters).await
     }
 
     /// Asks for the columns of a query, which is not run.
-    pub(super) async fn describe(&self, server: &Server, query: &str) -> Result<Statement> {
-        self.connection.describe(server, query).await
+    pub(super) async fn describe(&self, query: &str) -> Result<Statement> {
+        self.connection.describe(query).await
     }
 }

@@ -1,8 +1,9 @@
-//! Cuts a scan of a plain table into ranges of its pages, all read under one snapshot.
+//! Cuts a scan of a table into ranges of its pages, all read under one snapshot.
 //!
 //! A range costs its own pages only (a TID range scan), and with the snapshot the ranges cover the table
 //! exactly once whatever others write meanwhile. The last range is open: pages added later hold nothing
-//! that the snapshot sees, but a size is never a promise.
+//! that the snapshot sees, but a size is never a promise. Of a table with parts (partitions, or tables that inherit from it) a
+//! range is these pages of each part: it is read by its own name, so that rights and policies are those of the whole.
 
 use meshwork_engine::connector::Split;
 use meshwork_engine::remote::{Predicate, RemoteScan};
@@ -22,17 +23,27 @@ use crate::relational::{Test, select};
 /// A scan that may stop this early needs one connection only.
 const LIMIT_OF_ONE_SPLIT: usize = 100_000;
 
-const SIZE: &str = "SELECT pg_catalog.pg_relation_size(c.oid, 'main'), \
-     current_setting('block_size')::int8 \
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     JOIN pg_catalog.pg_am a ON a.oid = c.relam \
-     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'm') AND a.amname = 'heap'";
+/// What a table stores rows in, itself or its parts: how many pages each has, and whether they can be read in ranges.
+const PARTS: &str = "WITH RECURSIVE whole AS ( \
+       SELECT c.oid FROM pg_catalog.pg_class c \
+       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+       WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'm', 'p') \
+       UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN whole w ON w.oid = i.inhparent \
+     ) \
+     SELECT c.oid::text, pg_catalog.pg_relation_size(c.oid, 'main') / p.bytes, p.bytes, \
+       COALESCE(c.relkind <> 'f' AND a.amname = 'heap', false), c.relispartition \
+     FROM whole w JOIN pg_catalog.pg_class c ON c.oid = w.oid \
+     LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam, \
+     LATERAL (SELECT current_setting('block_size')::int8 AS bytes) p \
+     WHERE c.relkind <> 'p'";
 
 /// What all splits of a scan share; kept in `RemoteScan::shared`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Shared {
     /// The exported snapshot that every split reads.
     pub(super) snapshot: String,
+    /// The partitions of a partitioned table that was cut, by their numbers at the server.
+    pub(super) parts: Vec<String>,
 }
 
 /// A half-open range of pages; kept in `Split::payload`.
@@ -50,7 +61,8 @@ pub(super) async fn cut(
     mut scan: RemoteScan,
     settings: &QuerySettings,
 ) -> Result<(RemoteScan, Vec<Split>)> {
-    scan.shared = to_value(&Shared { snapshot: snapshot.id.clone() })?;
+    let mut shared = Shared { snapshot: snapshot.id.clone(), parts: Vec::new() };
+    scan.shared = to_value(&shared)?;
     let n_splits_max = settings.splits_max.min(server.connections.n_readers_max());
     let may_cut = snapshot.has_page_ranges
         && scan.query.is_none()
@@ -62,15 +74,32 @@ pub(super) async fn cut(
     }
     let names: [(&(dyn ToSql + Sync), Type); 2] =
         [(&scan.schema, Type::TEXT), (&scan.table, Type::TEXT)];
-    let rows = snapshot.lookup(server, SIZE, &names).await?;
-    let Some(row) = rows.first() else { return Ok((scan, vec![Split::whole()])) };
-    let (bytes, page_bytes): (Option<i64>, i64) = (get(row, 0)?, get(row, 1)?);
-    let split_bytes_min = i64::from(server.configuration.split_kb_min) << 10;
-    let n_wanted = usize::try_from(bytes.unwrap_or(0) / split_bytes_min).unwrap_or(0);
-    let splits = ranges(bytes.unwrap_or(0), page_bytes, n_wanted.clamp(1, n_splits_max))
-        .into_iter()
-        .map(split)
-        .collect::<Result<_>>()?;
+    let rows = snapshot.lookup(PARTS, &names).await?;
+    let (mut n_pages, mut n_bytes): (Vec<u64>, u64) = (Vec::new(), 0);
+    for row in &rows {
+        let (part, pages, page_bytes): (String, Option<i64>, i64) =
+            (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+        let pages = u64::try_from(pages.unwrap_or(0)).unwrap_or(0);
+        n_pages.push(pages);
+        n_bytes += pages * u64::try_from(page_bytes).unwrap_or(0);
+        if get::<bool>(row, 4)? {
+            shared.parts.push(part);
+        }
+        if !get::<bool>(row, 3)? {
+            return Ok((scan, vec![Split::whole()]));
+        }
+    }
+    // Whether there are the same partitions still, each split asks for one table only.
+    if n_pages.is_empty() || (!shared.parts.is_empty() && scan.join.is_some()) {
+        return Ok((scan, vec![Split::whole()]));
+    }
+    let split_bytes_min = u64::from(server.configuration.split_kb_min) << 10;
+    let n_wanted = usize::try_from(n_bytes / split_bytes_min.max(1)).unwrap_or(usize::MAX);
+    let ranges = ranges(&n_pages, n_wanted.clamp(1, n_splits_max));
+    if ranges.len() > 1 {
+        scan.shared = to_value(&shared)?;
+    }
+    let splits = ranges.into_iter().map(split).collect::<Result<_>>()?;
     Ok((scan, splits))
 }
 
@@ -127,15 +156,28 @@ pub(super) fn is_found_by_index(scan: &RemoteScan) -> bool {
     is_ordered || uses_index(scan).unwrap_or(false)
 }
 
-/// Returns `n` ranges of nearly equal size that cover all pages; the last is open.
-fn ranges(bytes: i64, page_bytes: i64, n: usize) -> Vec<Pages> {
-    let n = u32::try_from(n.max(1)).unwrap_or(1);
-    let n_pages = u32::try_from(bytes / page_bytes.max(1)).unwrap_or(u32::MAX);
-    let bound = |index: u32| u64::from(n_pages) * u64::from(index) / u64::from(n);
-    let bound = |index: u32| u32::try_from(bound(index)).unwrap_or(u32::MAX);
-    (0..n)
-        .map(|index| Pages { from: bound(index), to: (index + 1 < n).then(|| bound(index + 1)) })
-        .collect()
+/// Returns ranges, `n` at most, that cover all pages of parts of so many pages, of each range nearly as many; the last is open.
+fn ranges(n_pages: &[u64], n: usize) -> Vec<Pages> {
+    let longest = n_pages.iter().copied().max().unwrap_or(0);
+    let n_before = |page: u64| n_pages.iter().map(|pages| page.min(*pages)).sum::<u64>();
+    let (n, n_all) = (n.max(1) as u64, n_before(longest));
+    // The first page before which there are as many as that.
+    let page_behind = |n_wanted: u64| {
+        let (mut low, mut high) = (0, longest);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if n_before(middle) < n_wanted {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        u32::try_from(low).unwrap_or(u32::MAX)
+    };
+    let mut bounds: Vec<u32> = (0..n).map(|index| page_behind(n_all * index / n)).collect();
+    bounds.dedup();
+    let ends = bounds.iter().skip(1).copied().map(Some).chain([None]);
+    bounds.iter().zip(ends).map(|(from, to)| Pages { from: *from, to }).collect()
 }
 
 fn split(pages: Pages) -> Result<Split> {
@@ -158,8 +200,18 @@ mod tests {
 
     #[test]
     fn ranges_meet_and_the_last_is_open() {
-        for (n_pages, n) in [(0, 1), (1, 1), (2, 2), (3, 2), (2_048, 2), (5_000, 4), (110_368, 8)] {
-            let ranges = ranges(n_pages * 8192, 8192, n);
+        for (n_pages, n) in [
+            (&[0][..], 1),
+            (&[1], 1),
+            (&[2], 2),
+            (&[3], 2),
+            (&[2_048], 2),
+            (&[5_000], 4),
+            (&[110_368], 8),
+            (&[0, 700, 100, 800], 4),
+            (&[40, 40, 40], 4),
+        ] {
+            let ranges = ranges(n_pages, n);
             assert_eq!((ranges.len(), ranges.first().unwrap().from), (n, 0));
             assert_eq!(ranges.last().unwrap().to, None);
             for pair in ranges.windows(2) {
@@ -167,5 +219,16 @@ mod tests {
                 assert!(pair[0].from < pair[1].from);
             }
         }
+    }
+
+    #[test]
+    fn parts_are_cut_into_ranges_of_as_many_pages() {
+        let bounds = |n_pages: &[u64], n| -> Vec<u32> {
+            ranges(n_pages, n).iter().map(|pages| pages.from).collect()
+        };
+        // 600 pages: 2 x 100 and 100, then 100 of the longest, then its rest.
+        assert_eq!(bounds(&[100, 400, 100], 3), [0, 67, 200]);
+        assert_eq!(bounds(&[1, 1, 1, 1], 4), [0, 1]);
+        assert_eq!(bounds(&[], 4), [0]);
     }
 }

@@ -16,7 +16,6 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::columns::{Detail, Meaning, Sent};
-use super::connection::Server;
 use super::listing::get;
 use super::snapshot::Snapshot;
 use super::wire::Wire;
@@ -51,16 +50,12 @@ const COLUMNS: &str = "SELECT s.schemaname::text, s.tablename::text, s.attname::
      WHERE s.schemaname = ANY($1::name[]) AND s.tablename = ANY($2::name[])";
 
 /// Returns what the server knows of a table; nothing of a view.
-pub(super) async fn of_table(
-    server: &Server,
-    snapshot: &Snapshot,
-    whole: &RemoteScan,
-) -> Result<TableStatistics> {
+pub(super) async fn of_table(snapshot: &Snapshot, whole: &RemoteScan) -> Result<TableStatistics> {
     let names: [(&(dyn ToSql + Sync), Type); 2] =
         [(&whole.schema, Type::TEXT), (&whole.table, Type::TEXT)];
     let (tables, of_whole) = futures::try_join!(
-        snapshot.lookup(server, TABLES, &names),
-        columns(server, snapshot, vec![whole.schema.as_str()], vec![whole.table.as_str()])
+        snapshot.lookup(TABLES, &names),
+        columns(snapshot, vec![whole.schema.as_str()], vec![whole.table.as_str()])
     )?;
     let mut parts: BTreeMap<Name, Part> = BTreeMap::new();
     for row in &tables {
@@ -78,7 +73,7 @@ pub(super) async fn of_table(
         false => {
             let schemas = others.iter().map(|(schema, _)| schema.as_str()).collect();
             let tables = others.iter().map(|(_, table)| table.as_str()).collect();
-            columns(server, snapshot, schemas, tables).await?
+            columns(snapshot, schemas, tables).await?
         }
     };
     let mut inherited = TableStatistics::default();
@@ -101,15 +96,10 @@ pub(super) async fn of_table(
 /// Schema and table.
 type Name = (String, String);
 
-async fn columns(
-    server: &Server,
-    snapshot: &Snapshot,
-    schemas: Vec<&str>,
-    tables: Vec<&str>,
-) -> Result<Vec<Row>> {
+async fn columns(snapshot: &Snapshot, schemas: Vec<&str>, tables: Vec<&str>) -> Result<Vec<Row>> {
     let names: [(&(dyn ToSql + Sync), Type); 2] =
         [(&schemas, Type::TEXT_ARRAY), (&tables, Type::TEXT_ARRAY)];
-    snapshot.lookup(server, COLUMNS, &names).await
+    snapshot.lookup(COLUMNS, &names).await
 }
 
 /// Sums the parts up; what the server says of all together stands before what follows from the parts.

@@ -10,10 +10,10 @@ use meshwork_engine::{Error, Result};
 use tokio_postgres::types::Type;
 
 use super::columns::{Detail, Sent};
-use super::connection::{ReadSession, Server};
-use super::error;
+use super::connection::{Connection, Server};
 use super::protocol::Described;
 use super::wire::Wire;
+use super::{error, splits};
 
 /// The tables, of those named and of what inherits from them, whose rows the snapshot does not see any more: it knows the
 /// old file of a table, the function the present one. Views have none; what they read is not looked at.
@@ -23,17 +23,31 @@ const REWRITTEN: &str = "WITH RECURSIVE whole AS ( \
        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = named.name \
        UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN whole w ON w.oid = i.inhparent \
      ) \
-     SELECT n.nspname::text, c.relname::text FROM whole w \
+     SELECT n.nspname::text || '.' || c.relname::text, 'was rewritten, emptied or made anew' \
+     FROM whole w \
      JOIN pg_catalog.pg_class c ON c.oid = w.oid \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind IN ('r', 'm') AND c.relfilenode <> 0 \
-       AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode LIMIT 1";
+       AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode";
+
+/// And of a partitioned table whether its partitions are still those of the third list. The snapshot would show those that
+/// were there; the function knows, and holds, the present ones.
+const OTHER_PARTS: &str = " UNION ALL \
+     SELECT $1[1] || '.' || $2[1], \
+       CASE WHEN planned.part IS NULL THEN 'has a new partition' ELSE 'has lost a partition' END \
+     FROM unnest($3::text[]) AS planned(part) FULL JOIN ( \
+       SELECT t.relid::oid::text AS part FROM pg_catalog.pg_class c \
+       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, \
+       LATERAL pg_catalog.pg_partition_tree(c.oid) t \
+       WHERE n.nspname = $1[1] AND c.relname = $2[1] AND t.isleaf \
+     ) AS present ON present.part = planned.part \
+     WHERE planned.part IS NULL OR present.part IS NULL";
 
 /// Refuses to read a scan whose tables were changed since it was planned; `select` is what will be read. Returns whether it
 /// was described.
 pub(super) async fn refuse_changed(
     server: &Server,
-    session: &mut ReadSession,
+    session: &mut Connection,
     scan: &RemoteScan,
     select: &str,
 ) -> Result<bool> {
@@ -42,13 +56,19 @@ pub(super) async fn refuse_changed(
         return Ok(false);
     }
     let (schemas, tables): (Vec<String>, Vec<String>) = named_tables(scan).into_iter().unzip();
+    let (mut question, mut parameters) = (REWRITTEN.to_owned(), vec![schemas, tables]);
+    let parts = splits::shared(scan)?.parts;
+    if !parts.is_empty() {
+        question.push_str(OTHER_PARTS);
+        parameters.push(parts);
+    }
     // Sent together, answered in this order: the second sees the tables as the first holds them.
-    let answered = session.describe(select, REWRITTEN, &[schemas, tables]).await;
-    let (described, rewritten) = answered.map_err(|error| named(scan, error))?;
+    let answered = session.describe_rows(select, &question, &parameters).await;
+    let (described, changed) = answered.map_err(|error| named(scan, error))?;
     refuse_other_types(scan, &described)?;
-    match rewritten.first().map(Vec::as_slice) {
-        Some([schema, table]) => Err(Error::schema_changed(format!(
-            "table \"{}.{schema}.{table}\" was rewritten, emptied or made anew",
+    match changed.first().map(Vec::as_slice) {
+        Some([table, how]) => Err(Error::schema_changed(format!(
+            "table \"{}.{table}\" {how}",
             server.configuration.catalog
         ))),
         _ => Ok(true),

@@ -1,21 +1,25 @@
 //! The values of one column, read from the wire into an Arrow array.
+//!
+//! Rows that have arrived together are read column by column: what a value is, is asked once for all of them.
 
+use std::fmt;
 use std::sync::Arc;
 
+use datafusion::arrow::array::builder::NullBufferBuilder;
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder,
-    Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
-    IntervalMonthDayNanoBuilder, ListArray, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder, UInt64Builder,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, ListArray, PrimitiveArray,
 };
-use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
-use datafusion::arrow::datatypes::IntervalMonthDayNano;
-use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type,
+    Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
+    TimestampMicrosecondType, UInt64Type,
+};
 
 use super::configuration::Unrepresentable;
 use super::numeric::{Digits, decimal128, decimal256};
-use super::wire::{UTC, Wire};
-use crate::relational::{bytes_of, numbers_of};
+use super::wire::Wire;
+use crate::relational::{Texts, bytes_of};
 
 /// PostgreSQL counts days from 2000-01-01, Arrow from 1970-01-01.
 pub(super) const EPOCH_DAYS: i32 = 10_957;
@@ -30,39 +34,288 @@ pub(super) enum Unfit {
     Unrepresentable(&'static str),
     /// Not what the protocol says.
     Malformed(&'static str),
+    /// A row ends in the middle of a value.
+    Short,
+}
+
+/// What of a row was not read: `n x (i32 length or -1 | bytes)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    pub(super) begin: usize,
+    pub(super) end: usize,
+}
+
+impl Rest {
+    /// Returns the next value, `None` for NULL; `bytes` are where the row is.
+    #[inline]
+    fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Unfit> {
+        let rest = bytes.get(self.begin..self.end).ok_or(Unfit::Short)?;
+        let (length, behind) = rest.split_first_chunk::<4>().ok_or(Unfit::Short)?;
+        self.begin += length.len();
+        match usize::try_from(i32::from_be_bytes(*length)) {
+            Ok(length) => {
+                self.begin += length;
+                behind.get(..length).map(Some).ok_or(Unfit::Short)
+            }
+            Err(_null) => Ok(None),
+        }
+    }
 }
 
 /// The values of one column, growing.
-#[derive(Debug)]
 pub(super) struct Values {
-    growing: Growing,
+    column: Box<dyn Column>,
     unrepresentable: Unrepresentable,
 }
 
-#[derive(Debug)]
-enum Growing {
-    Bool(BooleanBuilder),
-    Int16(Int16Builder),
-    Int32(Int32Builder),
-    Int64(Int64Builder),
-    Count(UInt64Builder),
-    Oid(Int64Builder),
-    Float32(Float32Builder),
-    Float64(Float64Builder),
-    Decimal128(Decimal128Builder, Digits),
-    Decimal256(Decimal256Builder, Digits),
-    Text(StringBuilder),
-    PaddedText(StringBuilder),
-    Bytes(BinaryBuilder),
-    Date(Date32Builder),
-    Time(Time64MicrosecondBuilder),
-    Timestamp(TimestampMicrosecondBuilder),
-    Interval(IntervalMonthDayNanoBuilder),
-    Uuid(StringBuilder),
-    List(Box<List>),
+/// How the values of a column are read, and what becomes of them.
+trait Column: Send + Sync {
+    /// Adds one value.
+    fn value(&mut self, bytes: &[u8]) -> Result<(), Unfit>;
+
+    /// Adds NULL.
+    fn null(&mut self);
+
+    /// Returns what was added and begins anew.
+    fn finish(&mut self) -> Result<ArrayRef, Unfit>;
+
+    /// Adds one value, `None` for NULL. After an error the column must not be used.
+    #[inline]
+    fn append(
+        &mut self,
+        bytes: Option<&[u8]>,
+        unrepresentable: Unrepresentable,
+    ) -> Result<(), Unfit> {
+        let Some(bytes) = bytes else {
+            self.null();
+            return Ok(());
+        };
+        match self.value(bytes) {
+            Err(Unfit::Unrepresentable(_)) if unrepresentable == Unrepresentable::Null => {
+                self.null();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Adds the next value of each row. After an error the column must not be used.
+    fn append_all(
+        &mut self,
+        bytes: &[u8],
+        rows: &mut [Rest],
+        unrepresentable: Unrepresentable,
+    ) -> Result<(), Unfit> {
+        for row in rows {
+            self.append(row.next(bytes)?, unrepresentable)?;
+        }
+        Ok(())
+    }
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").finish_non_exhaustive()
+    }
+}
+
+impl Values {
+    /// Returns an empty column.
+    pub(super) fn new(wire: &Wire, unrepresentable: Unrepresentable) -> Self {
+        let column: Box<dyn Column> = match wire {
+            Wire::Bool => Box::new(BooleanBuilder::new()),
+            Wire::Int16 => {
+                numbers::<Int16Type>(wire, |bytes| Ok(i16::from_be_bytes(fixed(bytes)?)))
+            }
+            Wire::Int32 => {
+                numbers::<Int32Type>(wire, |bytes| Ok(i32::from_be_bytes(fixed(bytes)?)))
+            }
+            Wire::Int64 => {
+                numbers::<Int64Type>(wire, |bytes| Ok(i64::from_be_bytes(fixed(bytes)?)))
+            }
+            Wire::Count => numbers::<UInt64Type>(wire, count),
+            Wire::Oid => {
+                numbers::<Int64Type>(wire, |bytes| Ok(u32::from_be_bytes(fixed(bytes)?).into()))
+            }
+            Wire::Float32 => numbers::<Float32Type>(wire, float32),
+            Wire::Float64 => numbers::<Float64Type>(wire, float64),
+            Wire::Decimal128 { precision, scale } => {
+                let digits = Digits { precision: *precision, scale: *scale };
+                numbers::<Decimal128Type>(wire, move |bytes| decimal128(bytes, digits))
+            }
+            Wire::Decimal256 { precision, scale } => {
+                let digits = Digits { precision: *precision, scale: *scale };
+                numbers::<Decimal256Type>(wire, move |bytes| decimal256(bytes, digits))
+            }
+            Wire::Text => texts(Texts::append),
+            Wire::PaddedText => texts(|texts, bytes| texts.append(without_padding(bytes))),
+            Wire::Uuid => texts(|texts, bytes| uuid(bytes).is_some_and(|uuid| texts.append(&uuid))),
+            Wire::Bytes => Box::new(BinaryBuilder::new()),
+            Wire::Date => numbers::<Date32Type>(wire, date),
+            Wire::Time => numbers::<Time64MicrosecondType>(wire, time),
+            Wire::Timestamp | Wire::Instant => numbers::<TimestampMicrosecondType>(wire, timestamp),
+            Wire::Interval => numbers::<IntervalMonthDayNanoType>(wire, interval),
+            Wire::List(item) => Box::new(List {
+                wire: item.as_ref().clone(),
+                items: Self::new(item, unrepresentable),
+                lengths: Vec::new(),
+                valid: Vec::new(),
+            }),
+        };
+        Self { column, unrepresentable }
+    }
+
+    /// Adds one value, `None` for NULL. After an error the column must not be used.
+    fn append(&mut self, bytes: Option<&[u8]>) -> Result<(), Unfit> {
+        self.column.append(bytes, self.unrepresentable)
+    }
+
+    /// Adds the next value of each row. After an error the column must not be used.
+    pub(super) fn append_all(&mut self, bytes: &[u8], rows: &mut [Rest]) -> Result<(), Unfit> {
+        self.column.append_all(bytes, rows, self.unrepresentable)
+    }
+
+    /// Returns what was added and begins anew.
+    pub(super) fn finish(&mut self) -> Result<ArrayRef, Unfit> {
+        self.column.finish()
+    }
+}
+
+/// A column of numbers, and how one is read.
+struct Numbers<T: ArrowPrimitiveType, R> {
+    data_type: DataType,
+    values: Vec<T::Native>,
+    nulls: NullBufferBuilder,
+    read: R,
+}
+
+fn numbers<T: ArrowPrimitiveType>(
+    wire: &Wire,
+    read: impl Fn(&[u8]) -> Result<T::Native, Unfit> + Send + Sync + 'static,
+) -> Box<dyn Column> {
+    let (data_type, values, nulls) = (wire.data_type(), Vec::new(), NullBufferBuilder::new(0));
+    Box::new(Numbers::<T, _> { data_type, values, nulls, read })
+}
+
+impl<T, R> Column for Numbers<T, R>
+where
+    T: ArrowPrimitiveType,
+    R: Fn(&[u8]) -> Result<T::Native, Unfit> + Send + Sync,
+{
+    fn value(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        self.values.push((self.read)(bytes)?);
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    fn null(&mut self) {
+        self.values.push(T::default_value());
+        self.nulls.append_null();
+    }
+
+    fn append_all(
+        &mut self,
+        bytes: &[u8],
+        rows: &mut [Rest],
+        unrepresentable: Unrepresentable,
+    ) -> Result<(), Unfit> {
+        let begin = self.values.len();
+        self.values.resize(begin + rows.len(), T::default_value());
+        // Such as stand behind the last NULL.
+        let mut n_valid = 0;
+        for (row, value) in rows.iter_mut().zip(self.values.iter_mut().skip(begin)) {
+            let read = row.next(bytes)?.map(&self.read);
+            match read {
+                Some(Ok(read)) => {
+                    *value = read;
+                    n_valid += 1;
+                }
+                Some(Err(Unfit::Unrepresentable(_)))
+                    if unrepresentable == Unrepresentable::Null =>
+                {
+                    self.nulls.append_n_non_nulls(std::mem::take(&mut n_valid));
+                    self.nulls.append_null();
+                }
+                Some(Err(unfit)) => return Err(unfit),
+                None => {
+                    self.nulls.append_n_non_nulls(std::mem::take(&mut n_valid));
+                    self.nulls.append_null();
+                }
+            }
+        }
+        self.nulls.append_n_non_nulls(n_valid);
+        Ok(())
+    }
+
+    /// The next batch will be as long, most likely.
+    fn finish(&mut self) -> Result<ArrayRef, Unfit> {
+        let next = Vec::with_capacity(self.values.len());
+        let values = ScalarBuffer::from(std::mem::replace(&mut self.values, next));
+        let numbers = PrimitiveArray::<T>::new(values, self.nulls.finish());
+        Ok(Arc::new(numbers.with_data_type(self.data_type.clone())))
+    }
+}
+
+impl Column for BooleanBuilder {
+    fn value(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        self.append_value(fixed::<1>(bytes)? != [0]);
+        Ok(())
+    }
+
+    fn null(&mut self) {
+        self.append_null();
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, Unfit> {
+        Ok(Arc::new(Self::finish(self)))
+    }
+}
+
+impl Column for BinaryBuilder {
+    fn value(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        self.append_value(bytes);
+        Ok(())
+    }
+
+    fn null(&mut self) {
+        self.append_null();
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, Unfit> {
+        Ok(bytes_of(self))
+    }
+}
+
+/// A column of text, and how one is added.
+struct TextsBy<A> {
+    texts: Texts,
+    add: A,
+}
+
+fn texts(add: impl Fn(&mut Texts, &[u8]) -> bool + Send + Sync + 'static) -> Box<dyn Column> {
+    Box::new(TextsBy { texts: Texts::default(), add })
+}
+
+impl<A: Fn(&mut Texts, &[u8]) -> bool + Send + Sync> Column for TextsBy<A> {
+    #[inline]
+    fn value(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        match (self.add)(&mut self.texts, bytes) {
+            true => Ok(()),
+            false => Err(NO_TEXT),
+        }
+    }
+
+    #[inline]
+    fn null(&mut self) {
+        self.texts.append_null();
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, Unfit> {
+        self.texts.take().ok_or(NO_TEXT)
+    }
+}
+
+/// A column of lists, and its items.
 struct List {
     wire: Wire,
     items: Values,
@@ -70,142 +323,11 @@ struct List {
     valid: Vec<bool>,
 }
 
-impl Values {
-    /// Returns an empty column.
-    pub(super) fn new(wire: &Wire, unrepresentable: Unrepresentable) -> Result<Self, ArrowError> {
-        let growing = match wire {
-            Wire::Bool => Growing::Bool(BooleanBuilder::new()),
-            Wire::Int16 => Growing::Int16(Int16Builder::new()),
-            Wire::Int32 => Growing::Int32(Int32Builder::new()),
-            Wire::Int64 => Growing::Int64(Int64Builder::new()),
-            Wire::Count => Growing::Count(UInt64Builder::new()),
-            Wire::Oid => Growing::Oid(Int64Builder::new()),
-            Wire::Float32 => Growing::Float32(Float32Builder::new()),
-            Wire::Float64 => Growing::Float64(Float64Builder::new()),
-            Wire::Decimal128 { precision, scale } => Growing::Decimal128(
-                Decimal128Builder::new().with_precision_and_scale(*precision, *scale)?,
-                Digits { precision: *precision, scale: *scale },
-            ),
-            Wire::Decimal256 { precision, scale } => Growing::Decimal256(
-                Decimal256Builder::new().with_precision_and_scale(*precision, *scale)?,
-                Digits { precision: *precision, scale: *scale },
-            ),
-            Wire::Text => Growing::Text(StringBuilder::new()),
-            Wire::PaddedText => Growing::PaddedText(StringBuilder::new()),
-            Wire::Bytes => Growing::Bytes(BinaryBuilder::new()),
-            Wire::Date => Growing::Date(Date32Builder::new()),
-            Wire::Time => Growing::Time(Time64MicrosecondBuilder::new()),
-            Wire::Timestamp => Growing::Timestamp(TimestampMicrosecondBuilder::new()),
-            Wire::Instant => {
-                Growing::Timestamp(TimestampMicrosecondBuilder::new().with_timezone(UTC))
-            }
-            Wire::Interval => Growing::Interval(IntervalMonthDayNanoBuilder::new()),
-            Wire::Uuid => Growing::Uuid(StringBuilder::new()),
-            Wire::List(item) => Growing::List(Box::new(List {
-                wire: item.as_ref().clone(),
-                items: Self::new(item, unrepresentable)?,
-                lengths: Vec::new(),
-                valid: Vec::new(),
-            })),
-        };
-        Ok(Self { growing, unrepresentable })
-    }
-
-    /// Adds one value, `None` for NULL. After an error the column must not be used.
-    #[inline]
-    pub(super) fn append(&mut self, bytes: Option<&[u8]>) -> Result<(), Unfit> {
-        let Some(bytes) = bytes else {
-            self.append_null();
-            return Ok(());
-        };
-        match self.append_value(bytes) {
-            Err(Unfit::Unrepresentable(_)) if self.unrepresentable == Unrepresentable::Null => {
-                self.append_null();
-                Ok(())
-            }
-            result => result,
-        }
-    }
-
-    #[inline]
-    fn append_value(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
-        match &mut self.growing {
-            Growing::Bool(values) => values.append_value(fixed::<1>(bytes)? != [0]),
-            Growing::Int16(values) => values.append_value(i16::from_be_bytes(fixed(bytes)?)),
-            Growing::Int32(values) => values.append_value(i32::from_be_bytes(fixed(bytes)?)),
-            Growing::Int64(values) => values.append_value(i64::from_be_bytes(fixed(bytes)?)),
-            Growing::Count(values) => values.append_value(count(bytes)?),
-            Growing::Oid(values) => values.append_value(u32::from_be_bytes(fixed(bytes)?).into()),
-            Growing::Float32(values) => values.append_value(float32(bytes)?),
-            Growing::Float64(values) => values.append_value(float64(bytes)?),
-            Growing::Decimal128(values, digits) => values.append_value(decimal128(bytes, *digits)?),
-            Growing::Decimal256(values, digits) => values.append_value(decimal256(bytes, *digits)?),
-            Growing::Text(values) => values.append_value(text(bytes)?),
-            Growing::PaddedText(values) => values.append_value(text(bytes)?.trim_end_matches(' ')),
-            Growing::Bytes(values) => values.append_value(bytes),
-            Growing::Date(values) => values.append_value(date(bytes)?),
-            Growing::Time(values) => values.append_value(time(bytes)?),
-            Growing::Timestamp(values) => values.append_value(timestamp(bytes)?),
-            Growing::Interval(values) => values.append_value(interval(bytes)?),
-            Growing::Uuid(values) => values.append_value(text(&uuid(bytes)?)?),
-            Growing::List(list) => list.append(bytes)?,
-        }
-        Ok(())
-    }
-
-    fn append_null(&mut self) {
-        match &mut self.growing {
-            Growing::Bool(values) => values.append_null(),
-            Growing::Int16(values) => values.append_null(),
-            Growing::Int32(values) => values.append_null(),
-            Growing::Int64(values) | Growing::Oid(values) => values.append_null(),
-            Growing::Count(values) => values.append_null(),
-            Growing::Float32(values) => values.append_null(),
-            Growing::Float64(values) => values.append_null(),
-            Growing::Decimal128(values, _digits) => values.append_null(),
-            Growing::Decimal256(values, _digits) => values.append_null(),
-            Growing::Text(values) | Growing::PaddedText(values) | Growing::Uuid(values) => {
-                values.append_null();
-            }
-            Growing::Bytes(values) => values.append_null(),
-            Growing::Date(values) => values.append_null(),
-            Growing::Time(values) => values.append_null(),
-            Growing::Timestamp(values) => values.append_null(),
-            Growing::Interval(values) => values.append_null(),
-            Growing::List(list) => list.append_null(),
-        }
-    }
-
-    /// Returns what was added and begins anew.
-    pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        Ok(match &mut self.growing {
-            Growing::Bool(values) => Arc::new(values.finish()),
-            Growing::Int16(values) => numbers_of(values),
-            Growing::Int32(values) => numbers_of(values),
-            Growing::Int64(values) | Growing::Oid(values) => numbers_of(values),
-            Growing::Count(values) => numbers_of(values),
-            Growing::Float32(values) => numbers_of(values),
-            Growing::Float64(values) => numbers_of(values),
-            Growing::Decimal128(values, _digits) => numbers_of(values),
-            Growing::Decimal256(values, _digits) => numbers_of(values),
-            Growing::Text(values) | Growing::PaddedText(values) | Growing::Uuid(values) => {
-                bytes_of(values)
-            }
-            Growing::Bytes(values) => bytes_of(values),
-            Growing::Date(values) => numbers_of(values),
-            Growing::Time(values) => numbers_of(values),
-            Growing::Timestamp(values) => numbers_of(values),
-            Growing::Interval(values) => numbers_of(values),
-            Growing::List(list) => list.finish()?,
-        })
-    }
-}
-
-impl List {
+impl Column for List {
     /// ```text
     /// i32 dimensions | i32 has nulls | u32 type | dimensions x (i32 length, i32 first) | items (i32 length, bytes)
     /// ```
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+    fn value(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
         let mut rest = bytes;
         let n_dimensions = take_i32(&mut rest)?;
         let (_has_nulls, _type) = (take_i32(&mut rest)?, take_i32(&mut rest)?);
@@ -234,20 +356,22 @@ impl List {
         Ok(())
     }
 
-    fn append_null(&mut self) {
+    fn null(&mut self) {
         self.lengths.push(0);
         self.valid.push(false);
     }
 
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+    fn finish(&mut self) -> Result<ArrayRef, Unfit> {
         let offsets = OffsetBuffer::from_lengths(std::mem::take(&mut self.lengths));
         let valid = NullBuffer::from(std::mem::take(&mut self.valid));
         let items = self.items.finish()?;
-        Ok(Arc::new(ListArray::try_new(self.wire.list_field(), offsets, items, Some(valid))?))
+        let lists = ListArray::try_new(self.wire.list_field(), offsets, items, Some(valid));
+        Ok(Arc::new(lists.map_err(|_broken| MALFORMED_ARRAY)?))
     }
 }
 
 const MALFORMED_ARRAY: Unfit = Unfit::Malformed("an array");
+const NO_TEXT: Unfit = Unfit::Malformed("text in UTF-8");
 
 fn take_i32(rest: &mut &[u8]) -> Result<i32, Unfit> {
     let (number, behind) = rest.split_first_chunk::<4>().ok_or(MALFORMED_ARRAY)?;
@@ -260,6 +384,7 @@ fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Unfit> {
     bytes.try_into().map_err(|_other_length| Unfit::Malformed("a value of fixed width"))
 }
 
+#[inline]
 fn count(bytes: &[u8]) -> Result<u64, Unfit> {
     let count = i64::from_be_bytes(fixed(bytes)?);
     u64::try_from(count).map_err(|_negative| Unfit::Malformed("a count"))
@@ -276,10 +401,12 @@ fn float64(bytes: &[u8]) -> Result<f64, Unfit> {
     Ok(if value.is_nan() { f64::NAN } else { value })
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Unfit> {
-    std::str::from_utf8(bytes).map_err(|_not_utf8| Unfit::Malformed("text in UTF-8"))
+fn without_padding(bytes: &[u8]) -> &[u8] {
+    let n_bytes = bytes.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    bytes.get(..n_bytes).unwrap_or_default()
 }
 
+#[inline]
 fn date(bytes: &[u8]) -> Result<i32, Unfit> {
     match i32::from_be_bytes(fixed(bytes)?) {
         i32::MAX | i32::MIN => Err(Unfit::Unrepresentable("an infinite date")),
@@ -294,6 +421,7 @@ fn time(bytes: &[u8]) -> Result<i64, Unfit> {
     }
 }
 
+#[inline]
 fn timestamp(bytes: &[u8]) -> Result<i64, Unfit> {
     match i64::from_be_bytes(fixed(bytes)?) {
         i64::MAX | i64::MIN => Err(Unfit::Unrepresentable("an infinite timestamp")),
@@ -315,15 +443,15 @@ fn interval(bytes: &[u8]) -> Result<IntervalMonthDayNano, Unfit> {
 }
 
 /// Returns the canonical text: lowercase, with hyphens.
-fn uuid(bytes: &[u8]) -> Result<[u8; 36], Unfit> {
+fn uuid(bytes: &[u8]) -> Option<[u8; 36]> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut written = [b'-'; 36];
     let places = (0..written.len()).filter(|place| ![8, 13, 18, 23].contains(place));
-    let digits = fixed::<16>(bytes)?.into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = fixed::<16>(bytes).ok()?.into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
     for (place, digit) in places.zip(digits) {
         written[place] = DIGITS[usize::from(digit)];
     }
-    Ok(written)
+    Some(written)
 }
 
 #[cfg(test)]
@@ -334,7 +462,7 @@ mod tests {
     fn uuids_are_canonical() {
         let bytes: Vec<u8> = (0..16).map(|n| n * 17).collect();
         let written = uuid(&bytes).unwrap();
-        assert_eq!(text(&written).unwrap(), "00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(&written, b"00112233-4455-6677-8899-aabbccddeeff");
     }
 
     #[test]

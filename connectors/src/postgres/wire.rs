@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// What the server adds to the modifier of a numeric.
 const MODIFIER_OFFSET: i32 = 4;
 /// The zone of instants.
-pub(super) const UTC: &str = "UTC";
+const UTC: &str = "UTC";
 
 /// How the values of a column arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -60,7 +60,7 @@ impl RowWriter for Writer {
         settings: &QuerySettings,
     ) -> Result<u64> {
         let table = insertion.table.display_name();
-        let mut work = Work::begin(&self.server, table, &settings.query_id).await?;
+        let mut work = Work::begin(&self.server, table, Some(settings)).await?;
         if insertion.makes_table {
             work.run(LOCK_WAIT).await?;
             work.run(&define::statement(&insertion.table)?).await?;
@@ -85,7 +85,7 @@ impl RowWriter for Writer {
     async fn change(&self, change: &Change, settings: &QuerySettings) -> Result<u64> {
         let statement = change_statement(&Postgres, change)?;
         let table = change.table.display_name();
-        let mut work = Work::begin(&self.server, table, &settings.query_id).await?;
+        let mut work = Work::begin(&self.server, table, Some(settings)).await?;
         let n_rows = work.run(&statement).await?;
         work.commit().await?;
         Ok(n_rows)
@@ -108,14 +108,18 @@ pub(super) struct Work {
 
 impl Work {
     /// Opens the transaction.
-    pub(super) async fn begin(server: &Arc<Server>, table: String, query_id: &str) -> Result<Self> {
-        let session = server.connect_to_write(query_id).await?;
+    pub(super) async fn begin(
+        server: &Arc<Server>,
+        table: String,
+        query: Option<&QuerySettings>,
+    ) -> Result<Self> {
+        let session = server.connect_to_write(query).await?;
         Ok(Self { server: Arc::clone(server), session, table })
     }
 
     /// Runs one statement; returns how many rows it changed.
     pub(super) async fn run(&mut self, statement: &str) -> Result<u64> {
-        let done = self.session.run(&self.server, statement).await?;
+        let done = self.session.run(statement).await?;
         done.map_err(|e| self.failed(&e))
     }
 
@@ -128,7 +132,7 @@ impl Work {
     /// Makes everything visible.
     pub(super) async fn commit(mut self) -> Result<()> {
         let source = self.server.configuration.display_name();
-        let done = self.session.run(&self.server, "COMMIT").await;
+        let done = self.session.run("COMMIT").await;
         match done.map_err(|late| outcome_unknown(&source).caused_by(&late))? {
             Ok(_rows) => Ok(()),
             // What the server says has not happened, for a deferred constraint for instance.
@@ -143,10 +147,8 @@ impl Work {
             return Ok(None);
         }
         let (schema, table) = (&insertion.table.schema, &insertion.table.table);
-        let rows = self
-            .session
-            .lookup(&self.server, TARGET, &[(schema, Type::TEXT), (table, Type::TEXT)])
-            .await?;
+        let rows =
+            self.session.lookup(TARGET, &[(schema, Type::TEXT), (table, Type::TEXT)]).await?;
         let given = insertion.given();
         let (mut is_direct, mut types, mut values) = (true, Vec::new(), Vec::new());
         for (place, column) in given.iter().enumerate() {
@@ -194,7 +196,7 @@ impl Work {
     ) -> Result<u64> {
         let mut encoder = Encoder::new(&self.table, &insertion.given())?;
         let statement = format!("COPY {target} FROM STDIN (FORMAT binary)");
-        let sink = self.session.copy_in(&self.server, &statement).await?;
+        let sink = self.session.copy_in(&statement).await?;
         let mut sink = pin!(sink.map_err(|e| self.failed(&e))?);
         let deadline = self.server.configuration.statement_deadline;
         while let Some(batch) = rows.next().await {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, GenericByteBuilder,
-    PrimitiveBuilder, StringBuilder,
+    PrimitiveBuilder,
 };
 use arrow::datatypes::{
     ByteArrayType, DataType, Date32Type, Decimal128Type, Decimal256Type, DurationMicrosecondType,
@@ -18,6 +18,8 @@ use arrow::datatypes::{
 };
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use meshwork_engine::{Error, Result};
+
+use super::texts::Texts;
 
 /// A batch is handed on when it holds that much, however few its rows.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -67,10 +69,21 @@ impl Columns {
         Ok(Self { schema, columns, n_rows: 0, rows_max: rows_max.max(1), bytes: 0 })
     }
 
-    /// Returns the columns, for a row of so many bytes of which each gets its value.
-    pub fn row(&mut self, n_bytes: usize) -> &mut [Box<dyn Column>] {
+    /// Returns the columns, for so many rows of so many bytes together: each column gets as many values.
+    pub fn rows(&mut self, n_rows: usize, n_bytes: usize) -> &mut [Box<dyn Column>] {
+        self.n_rows += n_rows;
         self.bytes += n_bytes;
         &mut self.columns
+    }
+
+    /// How many rows there is room for.
+    pub fn n_rows_missing(&self) -> usize {
+        self.rows_max.saturating_sub(self.n_rows)
+    }
+
+    /// Whether a batch should be taken before more is appended.
+    pub fn is_full(&self) -> bool {
+        self.n_rows >= self.rows_max || self.bytes >= BATCH_BYTES_MAX
     }
 
     /// Appends a cell to a column; returns false, and appends nothing, if it does not fit.
@@ -91,7 +104,7 @@ impl Columns {
             Cell::WideDecimal(value) => column.wide_decimal(value),
             Cell::Text(value) => {
                 self.bytes += value.len();
-                column.text(&value)
+                column.text(value.as_bytes())
             }
             Cell::Bytes(value) => {
                 self.bytes += value.len();
@@ -103,7 +116,7 @@ impl Columns {
     /// Ends a row whose every column got a cell; returns whether the batch is full.
     pub fn end_row(&mut self) -> bool {
         self.n_rows += 1;
-        self.n_rows >= self.rows_max || self.bytes >= BATCH_BYTES_MAX
+        self.is_full()
     }
 
     /// Whether no row was ended since the last batch was taken.
@@ -114,9 +127,12 @@ impl Columns {
     /// Takes the batch of all ended rows.
     ///
     /// # Errors
-    /// `Internal` when a column that may not be NULL is.
+    /// `Source` when a text is not UTF-8, or a column that may not be NULL is.
     pub fn take(&mut self) -> Result<RecordBatch> {
-        let arrays = self.columns.iter_mut().map(|column| column.finish()).collect();
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for (column, field) in self.columns.iter_mut().zip(self.schema.fields()) {
+            arrays.push(column.finish().ok_or_else(|| no_text(field.name()))?);
+        }
         let n_rows = std::mem::take(&mut self.n_rows);
         self.bytes = 0;
         batch(&self.schema, arrays, n_rows)
@@ -146,6 +162,13 @@ pub fn counted(
     })
 }
 
+fn no_text(column: &str) -> Error {
+    Error::source(
+        "SOURCE_VALUE_MISMATCH",
+        format!("column \"{column}\" holds text that is not UTF-8"),
+    )
+}
+
 fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, n_rows: usize) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).map_err(|error| {
@@ -162,8 +185,8 @@ pub trait Column: Send {
     /// Appends NULL.
     fn null(&mut self);
 
-    /// Takes what was appended.
-    fn finish(&mut self) -> ArrayRef;
+    /// Takes what was appended; `None` if it is no text.
+    fn finish(&mut self) -> Option<ArrayRef>;
 
     /// An integer; the days of a date; the microseconds of a timestamp or duration.
     #[must_use]
@@ -207,9 +230,9 @@ pub trait Column: Send {
         false
     }
 
-    /// Text.
+    /// Text in UTF-8.
     #[must_use]
-    fn text(&mut self, _value: &str) -> bool {
+    fn text(&mut self, _value: &[u8]) -> bool {
         false
     }
 
@@ -245,7 +268,7 @@ fn column(data_type: &DataType) -> Result<Box<dyn Column>> {
         DataType::Decimal256(..) => {
             Box::new(PrimitiveBuilder::<Decimal256Type>::new().with_data_type(data_type.clone()))
         }
-        DataType::Utf8 => Box::new(StringBuilder::new()),
+        DataType::Utf8 => Box::new(Texts::default()),
         DataType::Binary => Box::new(BinaryBuilder::new()),
         other => return Err(Error::not_supported(format!("a remote column of type {other}"))),
     })
@@ -287,8 +310,8 @@ where
         self.0.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        numbers_of(&mut self.0)
+    fn finish(&mut self) -> Option<ArrayRef> {
+        Some(numbers_of(&mut self.0))
     }
 
     fn int(&mut self, value: i64) -> bool {
@@ -305,8 +328,8 @@ impl Column for PrimitiveBuilder<Float32Type> {
         self.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        numbers_of(self)
+    fn finish(&mut self) -> Option<ArrayRef> {
+        Some(numbers_of(self))
     }
 
     fn float(&mut self, value: f32) -> bool {
@@ -320,8 +343,8 @@ impl Column for PrimitiveBuilder<Float64Type> {
         self.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        numbers_of(self)
+    fn finish(&mut self) -> Option<ArrayRef> {
+        Some(numbers_of(self))
     }
 
     fn float(&mut self, value: f32) -> bool {
@@ -339,8 +362,8 @@ impl Column for PrimitiveBuilder<Decimal128Type> {
         self.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        numbers_of(self)
+    fn finish(&mut self) -> Option<ArrayRef> {
+        Some(numbers_of(self))
     }
 
     fn decimal(&mut self, value: i128) -> bool {
@@ -354,8 +377,8 @@ impl Column for PrimitiveBuilder<Decimal256Type> {
         self.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        numbers_of(self)
+    fn finish(&mut self) -> Option<ArrayRef> {
+        Some(numbers_of(self))
     }
 
     fn wide_decimal(&mut self, value: i256) -> bool {
@@ -369,8 +392,8 @@ impl Column for BooleanBuilder {
         self.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        Arc::new(Self::finish(self))
+    fn finish(&mut self) -> Option<ArrayRef> {
+        Some(Arc::new(Self::finish(self)))
     }
 
     fn truth(&mut self, value: bool) -> bool {
@@ -379,18 +402,17 @@ impl Column for BooleanBuilder {
     }
 }
 
-impl Column for StringBuilder {
+impl Column for Texts {
     fn null(&mut self) {
         self.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        bytes_of(self)
+    fn finish(&mut self) -> Option<ArrayRef> {
+        self.take()
     }
 
-    fn text(&mut self, value: &str) -> bool {
-        self.append_value(value);
-        true
+    fn text(&mut self, value: &[u8]) -> bool {
+        self.append(value)
     }
 }
 
@@ -399,8 +421,8 @@ impl Column for BinaryBuilder {
         self.append_null();
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        bytes_of(self)
+    fn finish(&mut self) -> Option<ArrayRef> {
+        Some(bytes_of(self))
     }
 
     fn bytes(&mut self, value: &[u8]) -> bool {
@@ -410,7 +432,7 @@ impl Column for BinaryBuilder {
 }
 
 /// Takes what was built and begins anew with as much room: most batches are as long as the one before.
-pub fn numbers_of<T: ArrowPrimitiveType>(builder: &mut PrimitiveBuilder<T>) -> ArrayRef {
+fn numbers_of<T: ArrowPrimitiveType>(builder: &mut PrimitiveBuilder<T>) -> ArrayRef {
     let array = builder.finish();
     let next = PrimitiveBuilder::with_capacity(array.len());
     *builder = next.with_data_type(array.data_type().clone());

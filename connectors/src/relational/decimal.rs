@@ -7,6 +7,17 @@ use super::Cell;
 /// So many digits always fit into 64 bits.
 const SHORT_DIGITS: usize = 18;
 
+/// The least numbers of more than so many digits.
+const SHORT_POWERS: [i64; SHORT_DIGITS + 1] = {
+    let mut powers = [1; SHORT_DIGITS + 1];
+    let mut digits = 1;
+    while digits < powers.len() {
+        powers[digits] = powers[digits - 1] * 10;
+        digits += 1;
+    }
+    powers
+};
+
 /// Returns the exact decimal that a text spells (`-12.30`), or `None` if it spells none of that precision
 /// and scale.
 pub fn decimal_cell(text: &[u8], precision: u8, scale: i8) -> Option<Cell<'static>> {
@@ -16,10 +27,24 @@ pub fn decimal_cell(text: &[u8], precision: u8, scale: i8) -> Option<Cell<'stati
     }
 }
 
-/// The same of at most 38 digits.
+/// The same of at most 38 digits. Most are short, and long arithmetic is slow.
 #[inline]
 pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
-    let (value, negative) = unscaled(text, scale)?;
+    if text.len() + usize::from(scale.unsigned_abs()) <= SHORT_DIGITS {
+        let mut value = 0_i64;
+        let negative = for_each_digit(text, scale, |digit| {
+            value = value * 10 + i64::from(digit);
+            Some(())
+        })?;
+        // So few digits fit every longer type.
+        let fits = SHORT_POWERS.get(usize::from(precision)).is_none_or(|power| value < *power);
+        return fits.then_some(if negative { -value } else { value }.into());
+    }
+    let mut value = 0_i128;
+    let negative = for_each_digit(text, scale, |digit| {
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+        Some(())
+    })?;
     let fits = value < 10_i128.checked_pow(precision.into())?;
     fits.then_some(if negative { -value } else { value })
 }
@@ -34,25 +59,6 @@ pub fn wide_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i256> {
     let significant = digits.trim_start_matches('0').len();
     let value = i256::from_string(&digits).filter(|_| significant <= precision.into())?;
     Some(if negative { value.wrapping_neg() } else { value })
-}
-
-/// Returns the unscaled value, and whether it is negative. Most are short, and long multiplication is slow.
-#[inline]
-fn unscaled(text: &[u8], scale: i8) -> Option<(i128, bool)> {
-    if text.len() + usize::from(scale.unsigned_abs()) <= SHORT_DIGITS {
-        let mut value = 0_i64;
-        let negative = for_each_digit(text, scale, |digit| {
-            value = value * 10 + i64::from(digit);
-            Some(())
-        })?;
-        return Some((value.into(), negative));
-    }
-    let mut value = 0_i128;
-    let negative = for_each_digit(text, scale, |digit| {
-        value = value.checked_mul(10)?.checked_add(digit.into())?;
-        Some(())
-    })?;
-    Some((value, negative))
 }
 
 /// Calls `visit` for each digit of the unscaled value; returns whether it is negative.
@@ -103,6 +109,12 @@ mod tests {
         for wrong in ["", ".", "-", "1.005", "1000", "1e3", "1 ", "0x1", "1.2.3", "٣"] {
             assert_eq!(narrow(wrong), None, "{wrong}");
         }
+        assert_eq!(decimal(b"99999", 5, 0), Some(99_999));
+        assert_eq!(decimal(b"100000", 5, 0), None);
+        let nines = "9".repeat(18);
+        assert_eq!(decimal(nines.as_bytes(), 18, 0), Some(10_i128.pow(18) - 1));
+        assert_eq!(decimal(nines.as_bytes(), 17, 0), None);
+        assert_eq!(decimal(format!("-{nines}9").as_bytes(), 19, 0), Some(1 - 10_i128.pow(19)));
         let nines = "9".repeat(65);
         let wide = decimal_cell(nines.as_bytes(), 65, 0).unwrap();
         assert_eq!(wide, Cell::WideDecimal(i256::from_string(&nines).unwrap()));

@@ -10,29 +10,35 @@
 //! literal so that no value can change the shape of the statement, and refuses what it cannot write.
 //! Nothing here talks to a server or knows a type system; both are the connector's.
 
+mod asker;
 mod bind;
 mod change;
 mod columns;
 mod decimal;
 mod dialect;
 mod full;
+mod kept;
 pub mod negotiate;
 mod select;
 mod stream;
+mod texts;
 mod write;
 
+pub use asker::{PRODUCT, asker};
 pub use bind::{Bound, bound};
 pub use change::change_statement;
-pub use columns::{Cell, Column, Columns, bytes_of, counted, numbers_of};
+pub use columns::{Cell, Column, Columns, bytes_of, counted};
 pub use decimal::{decimal, decimal_cell, wide_decimal};
 pub use dialect::{
     Dialect, date_text, finite, hexadecimal, standard_comparison, standard_list, standard_string,
     timestamp_text,
 };
 pub use full::while_full;
+pub use kept::{Kept, Line, Open};
 pub use negotiate::{Agreement, Rules, Test};
 pub use select::{condition, select};
 pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of, while_there};
+pub use texts::Texts;
 pub use write::{
     create_table, identifiers, outcome_unknown, qualified, read_only, refuse_options, relation,
     rows_refused, table_exists,

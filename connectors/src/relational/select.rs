@@ -183,8 +183,40 @@ pub fn condition(
         }
         Predicate::Like { column, pieces } => dialect.like(column_at(columns, *column)?, pieces),
         Predicate::And(parts) => join(dialect, columns, parts, " AND ", "1 = 1"),
-        Predicate::Or(parts) => join(dialect, columns, parts, " OR ", "1 = 0"),
+        Predicate::Or(parts) => match begins(dialect, columns, parts)? {
+            Some(written) => Ok(written),
+            None => join(dialect, columns, parts, " OR ", "1 = 0"),
+        },
         Predicate::Not(part) => Ok(format!("NOT ({})", condition(dialect, columns, part)?)),
+    }
+}
+
+/// Returns alternatives in other words, if each is a beginning of one column and all are of one length.
+fn begins(
+    dialect: &dyn Dialect,
+    columns: &[RemoteColumn],
+    parts: &[Predicate],
+) -> Result<Option<String>> {
+    let beginning = |part: &Predicate| match part {
+        Predicate::Like { column, pieces } => match pieces.as_slice() {
+            [first, last] if last.is_empty() => Some((*column, first.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(found) = parts.iter().map(beginning).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let Some((column, first)) = found.first() else { return Ok(None) };
+    let length = first.chars().count();
+    let is_alike =
+        |(other, text): &(usize, String)| other == column && text.chars().count() == length;
+    match found.iter().all(is_alike) {
+        true => {
+            let beginnings: Vec<&str> = found.iter().map(|(_column, text)| text.as_str()).collect();
+            dialect.begins(column_at(columns, *column)?, length, &beginnings)
+        }
+        false => Ok(None),
     }
 }
 

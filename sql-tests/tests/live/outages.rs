@@ -49,7 +49,8 @@ impl Server {
             "CREATE TABLE s.big AS SELECT g AS id, repeat(md5(g::text), 16) AS pad \
              FROM generate_series(1, {N_ROWS}) g"
         );
-        server.execute(&["CREATE SCHEMA s", &fill]).await?;
+        // The test's server answers before what was committed is in its log.
+        server.execute(&["CREATE SCHEMA s", &fill, "CHECKPOINT"]).await?;
         Ok(Self::Postgres(server))
     }
 
@@ -81,8 +82,9 @@ impl Server {
     async fn n_left(&self) -> Result<i64> {
         match self {
             Self::Postgres(server) => {
+                // Sessions that wait for their next use may stay.
                 let left = "SELECT count(*) FROM pg_stat_activity \
-                            WHERE application_name LIKE 'meshwork%'";
+                            WHERE application_name LIKE 'meshwork/%'";
                 Ok(server.connect().await?.client.query_one(left, &[]).await?.get(0))
             }
             Self::MariaDb(server) => {

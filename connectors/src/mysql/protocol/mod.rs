@@ -10,14 +10,15 @@ mod packets;
 mod row;
 
 use std::fmt;
+use std::ops::Range;
 
 use mysql_async::consts::{CapabilityFlags, Command};
 use mysql_async::{Column, Error, ServerError};
 use mysql_common::io::ParseBuf;
 
-use self::packets::{Packets, unexpected};
-use self::row::Kind;
-pub(super) use self::row::{Raw, Row};
+use self::packets::{Packets, Place, unexpected};
+pub(super) use self::row::{Block, Raw, Refused};
+use self::row::{Kind, Unread};
 use super::options::Options;
 
 /// First bytes of packets.
@@ -78,7 +79,8 @@ impl Connection {
         };
         let is_open = n_columns.is_some();
         let kinds = columns.iter().map(Kind::of).collect();
-        Ok(Rows { connection: self, statement: id, columns, kinds, is_open })
+        let unread = Vec::new();
+        Ok(Rows { connection: self, statement: id, columns, kinds, unread, is_open })
     }
 
     /// Takes leave of the server.
@@ -152,6 +154,7 @@ pub(super) struct Rows<'a> {
     statement: u32,
     columns: Vec<Column>,
     kinds: Vec<Kind>,
+    unread: Vec<Unread>,
     is_open: bool,
 }
 
@@ -161,22 +164,37 @@ impl Rows<'_> {
         &self.columns
     }
 
-    /// Returns the next row. Whoever stops waiting has lost nothing.
-    #[inline]
-    pub(super) async fn next(&mut self) -> Result<Option<Row<'_>>, Error> {
-        if !self.is_open {
-            return Ok(None);
-        }
-        let packet = self.connection.packets.next().await?;
-        match packet {
-            [ROW, values @ ..] => Row::new(values, &self.kinds).map(Some).ok_or_else(unexpected),
-            [END, ..] => {
-                self.is_open = false;
-                Ok(None)
+    /// Returns the next rows that have arrived, `n_max` at most, `None` when all were read. Whoever stops waiting has lost
+    /// nothing.
+    pub(super) async fn next_block(&mut self, n_max: usize) -> Result<Option<Block<'_>>, Error> {
+        self.unread.clear();
+        let (packets, n_columns) = (&mut self.connection.packets, self.kinds.len());
+        // The first byte says what a packet is.
+        let row = |place: Range<usize>| {
+            Unread::new(place.start + 1..place.end, n_columns).ok_or_else(unexpected)
+        };
+        while self.is_open {
+            while self.unread.len() < n_max
+                && let Some(place) = packets.take_if(ROW)?
+            {
+                self.unread.push(row(place)?);
             }
-            packet @ [ERROR, ..] => Err(said(packet, true)),
-            _ => Err(unexpected()),
+            if !self.unread.is_empty() {
+                return Ok(Some(Block::new(packets.bytes(), &mut self.unread, &self.kinds)));
+            }
+            let place = packets.next_place().await?;
+            match (packets.payload(&place), place) {
+                ([ROW, ..], Place::Buffer(place)) => self.unread.push(row(place)?),
+                (whole @ [ROW, ..], Place::Joined) => {
+                    self.unread.push(row(0..whole.len())?);
+                    return Ok(Some(Block::new(packets.joined(), &mut self.unread, &self.kinds)));
+                }
+                ([END, ..], _) => self.is_open = false,
+                (packet @ [ERROR, ..], _) => return Err(said(packet, true)),
+                _ => return Err(unexpected()),
+            }
         }
+        Ok(None)
     }
 
     /// Lets the server forget the statement, once all its rows were read, and runs another that returns none.

@@ -31,9 +31,11 @@ pub(super) struct Packets {
     sequence: u8,
 }
 
-/// Where the bytes of a payload are.
-enum Place {
+/// Where a payload is, until the next is waited for.
+pub(super) enum Place {
+    /// In [`Packets::bytes`].
     Buffer(Range<usize>),
+    /// All of [`Packets::joined`].
     Joined,
 }
 
@@ -77,40 +79,56 @@ impl Packets {
     }
 
     /// Returns the next payload. Whoever stops waiting has lost nothing.
-    #[inline]
     pub(super) async fn next(&mut self) -> Result<&[u8], Error> {
-        let place = loop {
+        let place = self.next_place().await?;
+        Ok(self.payload(&place))
+    }
+
+    /// Waits for the next payload. Whoever stops waiting has lost nothing.
+    pub(super) async fn next_place(&mut self) -> Result<Place, Error> {
+        loop {
             match self.take()? {
-                Some(place) => break place,
+                Some(place) => return Ok(place),
                 None => self.socket.more().await?,
             }
-        };
-        Ok(match place {
-            Place::Buffer(range) => self.socket.taken(range),
+        }
+    }
+
+    pub(super) fn payload(&self, place: &Place) -> &[u8] {
+        match place {
+            Place::Buffer(range) => self.socket.taken(range.clone()),
             Place::Joined => &self.joined,
-        })
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.socket.bytes()
+    }
+
+    pub(super) fn joined(&self) -> &[u8] {
+        &self.joined
+    }
+
+    /// Takes the next payload, if it begins with this byte and all of it has arrived in one packet.
+    #[inline]
+    pub(super) fn take_if(&mut self, first: u8) -> Result<Option<Range<usize>>, Error> {
+        if self.goes_on || self.socket.arrived().get(HEADER_BYTES) != Some(&first) {
+            return Ok(None);
+        }
+        match self.take_packet()? {
+            Some((payload, true)) => Ok(Some(payload)),
+            Some((payload, false)) => {
+                self.join(payload, false)?;
+                Ok(None)
+            }
+            None => Ok(None),
+        }
     }
 
     /// Takes the next payload, if all of it has arrived.
-    #[inline]
     fn take(&mut self) -> Result<Option<Place>, Error> {
         loop {
-            let Some((header, rest)) = self.socket.arrived().split_first_chunk::<HEADER_BYTES>()
-            else {
-                return Ok(None);
-            };
-            let [low, middle, high, sequence] = *header;
-            let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
-            if rest.len() < length {
-                return Ok(None);
-            }
-            if sequence != self.sequence {
-                return Err(DriverError::PacketOutOfOrder.into());
-            }
-            self.sequence = sequence.wrapping_add(1);
-            self.socket.take(HEADER_BYTES);
-            let payload = self.socket.take(length);
-            let is_last = length < PAYLOAD_BYTES_MAX;
+            let Some((payload, is_last)) = self.take_packet()? else { return Ok(None) };
             if is_last && !self.goes_on {
                 return Ok(Some(Place::Buffer(payload)));
             }
@@ -119,6 +137,25 @@ impl Packets {
                 return Ok(Some(Place::Joined));
             }
         }
+    }
+
+    /// Takes the next packet, if all of it has arrived; returns where its payload is, and whether it ends with it.
+    #[inline]
+    fn take_packet(&mut self) -> Result<Option<(Range<usize>, bool)>, Error> {
+        let Some((header, rest)) = self.socket.arrived().split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let [low, middle, high, sequence] = *header;
+        let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
+        if rest.len() < length {
+            return Ok(None);
+        }
+        if sequence != self.sequence {
+            return Err(DriverError::PacketOutOfOrder.into());
+        }
+        self.sequence = sequence.wrapping_add(1);
+        self.socket.take(HEADER_BYTES);
+        Ok(Some((self.socket.take(length), length < PAYLOAD_BYTES_MAX)))
     }
 
     fn join(&mut self, part: Range<usize>, is_last: bool) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! One row of the binary protocol, read where it lies.
+//! Rows of the binary protocol, read where they lie.
 //!
 //! ```text
 //! bits of the NULLs, from the third on | for each other column, its value
@@ -7,6 +7,8 @@
 //! all else           length | bytes
 //! ```
 //! See "Binary Protocol Resultset" in the protocol's documentation.
+
+use std::ops::Range;
 
 use mysql_async::Column;
 use mysql_async::consts::{ColumnFlags, ColumnType};
@@ -75,69 +77,143 @@ pub(in super::super) enum Raw<'a> {
     Time { negative: bool, days: u32, hours: u8, minutes: u8, seconds: u8, micros: u32 },
 }
 
-/// The values of one row, from the first on.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Row<'a> {
-    nulls: &'a [u8],
-    rest: &'a [u8],
+/// Why a column cannot be read on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in super::super) enum Refused<'a> {
+    /// A row is shorter than its values.
+    Broken,
+    /// Whoever was handed this value did not take it.
+    Unfit(Raw<'a>),
+}
+
+/// What of a row was not read, and where its NULLs are: places in the bytes of a [`Block`].
+#[derive(Debug)]
+pub(super) struct Unread {
+    nulls: usize,
+    begin: usize,
+    end: usize,
+}
+
+impl Unread {
+    /// Returns a row of so many columns, or `None` if it is too short for them.
+    pub(super) fn new(place: Range<usize>, n_columns: usize) -> Option<Self> {
+        let nulls = place.start;
+        let begin = nulls + (n_columns + NULLS_OFFSET).div_ceil(8);
+        (begin <= place.end).then_some(Self { nulls, begin, end: place.end })
+    }
+}
+
+/// Rows that have arrived together. They are read column by column, from the first on: what a value is, is asked once for
+/// all of them.
+#[derive(Debug)]
+pub(in super::super) struct Block<'a> {
+    bytes: &'a [u8],
+    rows: &'a mut [Unread],
     kinds: &'a [Kind],
     place: usize,
 }
 
-impl<'a> Row<'a> {
-    /// Returns the row of so many columns, or `None` if it is too short for them.
-    #[inline]
-    pub(super) fn new(bytes: &'a [u8], kinds: &'a [Kind]) -> Option<Self> {
-        let (nulls, rest) = bytes.split_at_checked((kinds.len() + NULLS_OFFSET).div_ceil(8))?;
-        Some(Self { nulls, rest, kinds, place: 0 })
+impl<'a> Block<'a> {
+    /// Returns the rows at these places of the bytes; a column is written as its kind says.
+    pub(super) fn new(bytes: &'a [u8], rows: &'a mut [Unread], kinds: &'a [Kind]) -> Self {
+        Self { bytes, rows, kinds, place: 0 }
     }
 
-    /// Returns how many bytes the values that were not read take.
-    pub(in super::super) fn len(&self) -> usize {
-        self.rest.len()
+    pub(in super::super) fn n_rows(&self) -> usize {
+        self.rows.len()
     }
 
-    /// Returns the value of the next column, or `None` if the row has none or breaks off.
-    #[inline]
-    pub(in super::super) fn next_value(&mut self) -> Option<Raw<'a>> {
-        let kind = *self.kinds.get(self.place)?;
-        let bit = self.place + NULLS_OFFSET;
-        self.place += 1;
-        if self.nulls.get(bit / 8)? & (1 << (bit % 8)) != 0 {
-            return Some(Raw::Null);
-        }
-        Some(match kind {
-            Kind::Int8 => Raw::Int(i8::from_le_bytes(self.fixed()?).into()),
-            Kind::Int16 => Raw::Int(i16::from_le_bytes(self.fixed()?).into()),
-            Kind::Int32 => Raw::Int(i32::from_le_bytes(self.fixed()?).into()),
-            Kind::Int64 => Raw::Int(i64::from_le_bytes(self.fixed()?)),
-            Kind::UInt8 => Raw::UInt(u8::from_le_bytes(self.fixed()?).into()),
-            Kind::UInt16 => Raw::UInt(u16::from_le_bytes(self.fixed()?).into()),
-            Kind::UInt32 => Raw::UInt(u32::from_le_bytes(self.fixed()?).into()),
-            Kind::UInt64 => Raw::UInt(u64::from_le_bytes(self.fixed()?)),
-            Kind::Float => Raw::Float(f32::from_le_bytes(self.fixed()?)),
-            Kind::Double => Raw::Double(f64::from_le_bytes(self.fixed()?)),
-            Kind::Date => self.date()?,
-            Kind::Time => self.time()?,
-            Kind::Bytes => {
-                let length = self.length()?;
-                Raw::Bytes(self.bytes(length)?)
+    /// Returns how many bytes the values take that were not read.
+    pub(in super::super) fn n_bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.end - row.begin).sum()
+    }
+
+    /// Hands the values of the next column to `put`, row by row, until it returns false.
+    pub(in super::super) fn next_column(
+        &mut self,
+        put: impl FnMut(Raw<'a>) -> bool,
+    ) -> Result<(), Refused<'a>> {
+        let kind = *self.kinds.get(self.place).ok_or(Refused::Broken)?;
+        match kind {
+            Kind::Int8 => {
+                self.each(|rest| Some(Raw::Int(i8::from_le_bytes(rest.fixed()?).into())), put)
             }
-            Kind::Null => Raw::Null,
-        })
+            Kind::Int16 => {
+                self.each(|rest| Some(Raw::Int(i16::from_le_bytes(rest.fixed()?).into())), put)
+            }
+            Kind::Int32 => {
+                self.each(|rest| Some(Raw::Int(i32::from_le_bytes(rest.fixed()?).into())), put)
+            }
+            Kind::Int64 => self.each(|rest| Some(Raw::Int(i64::from_le_bytes(rest.fixed()?))), put),
+            Kind::UInt8 => {
+                self.each(|rest| Some(Raw::UInt(u8::from_le_bytes(rest.fixed()?).into())), put)
+            }
+            Kind::UInt16 => {
+                self.each(|rest| Some(Raw::UInt(u16::from_le_bytes(rest.fixed()?).into())), put)
+            }
+            Kind::UInt32 => {
+                self.each(|rest| Some(Raw::UInt(u32::from_le_bytes(rest.fixed()?).into())), put)
+            }
+            Kind::UInt64 => {
+                self.each(|rest| Some(Raw::UInt(u64::from_le_bytes(rest.fixed()?))), put)
+            }
+            Kind::Float => {
+                self.each(|rest| Some(Raw::Float(f32::from_le_bytes(rest.fixed()?))), put)
+            }
+            Kind::Double => {
+                self.each(|rest| Some(Raw::Double(f64::from_le_bytes(rest.fixed()?))), put)
+            }
+            Kind::Date => self.each(Rest::date, put),
+            Kind::Time => self.each(Rest::time, put),
+            Kind::Bytes => {
+                self.each(|rest| rest.length().and_then(|n| rest.bytes(n)).map(Raw::Bytes), put)
+            }
+            Kind::Null => self.each(|_rest| Some(Raw::Null), put),
+        }
     }
 
+    #[inline]
+    fn each(
+        &mut self,
+        read: impl Fn(&mut Rest<'a>) -> Option<Raw<'a>>,
+        mut put: impl FnMut(Raw<'a>) -> bool,
+    ) -> Result<(), Refused<'a>> {
+        let (bytes, bit) = (self.bytes, self.place + NULLS_OFFSET);
+        let (null_byte, null_bit) = (bit / 8, 1 << (bit % 8));
+        self.place += 1;
+        for row in self.rows.iter_mut() {
+            let nulls = *bytes.get(row.nulls + null_byte).ok_or(Refused::Broken)?;
+            let value = if nulls & null_bit == 0 {
+                let mut rest = Rest(bytes.get(row.begin..row.end).ok_or(Refused::Broken)?);
+                let value = read(&mut rest).ok_or(Refused::Broken)?;
+                row.begin = row.end - rest.0.len();
+                value
+            } else {
+                Raw::Null
+            };
+            if !put(value) {
+                return Err(Refused::Unfit(value));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a row from the next value on.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
     #[inline]
     fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (value, rest) = self.rest.split_first_chunk::<N>()?;
-        self.rest = rest;
+        let (value, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
         Some(*value)
     }
 
     #[inline]
     fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (value, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
+        let (value, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
         Some(value)
     }
 
@@ -208,12 +284,41 @@ fn four(bytes: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
+    /// Returns the values of a row.
     fn values(bytes: &[u8], kinds: &[Kind]) -> Option<Vec<Raw<'static>>> {
         // Only for tests: what is borrowed outlives them.
         let bytes: &'static [u8] = Vec::leak(bytes.to_vec());
         let kinds: &'static [Kind] = Vec::leak(kinds.to_vec());
-        let mut row = Row::new(bytes, kinds)?;
-        kinds.iter().map(|_| row.next_value()).collect()
+        let rows = Vec::leak(vec![Unread::new(0..bytes.len(), kinds.len())?]);
+        let (mut block, mut values) = (Block::new(bytes, rows, kinds), Vec::new());
+        for _kind in kinds {
+            let put = |value| {
+                values.push(value);
+                true
+            };
+            block.next_column(put).ok()?;
+        }
+        Some(values)
+    }
+
+    #[test]
+    fn columns_are_read_of_all_rows() {
+        let kinds = [Kind::Int8, Kind::Bytes];
+        let bytes = b"\0\x07\x01a\x04\x01b\0\x09\0".as_slice();
+        let mut rows: Vec<Unread> =
+            [0..4, 4..7, 7..10].map(|place| Unread::new(place, 2).unwrap()).into();
+        let mut block = Block::new(bytes, &mut rows, &kinds);
+        assert_eq!((block.n_rows(), block.n_bytes()), (3, 7));
+        let mut seen = Vec::new();
+        let mut put = |value| {
+            seen.push(value);
+            seen.len() < 6
+        };
+        assert_eq!(block.next_column(&mut put), Ok(()));
+        assert_eq!(block.next_column(&mut put), Err(Refused::Unfit(Raw::Bytes(b""))));
+        let first = [Raw::Int(7), Raw::Null, Raw::Int(9)];
+        assert_eq!(seen[..3], first);
+        assert_eq!(seen[3..], [Raw::Bytes(b"a"), Raw::Bytes(b"b"), Raw::Bytes(b"")]);
     }
 
     #[test]
@@ -296,9 +401,7 @@ mod tests {
                 }
             }
             bytes.extend(vec![7; length]);
-            let kinds = [Kind::Bytes];
-            let mut row = Row::new(&bytes, &kinds).unwrap();
-            assert_eq!(row.next_value(), Some(Raw::Bytes(&vec![7; length])));
+            assert_eq!(values(&bytes, &[Kind::Bytes]), Some(vec![Raw::Bytes(&vec![7; length])]));
         }
     }
 }

@@ -43,7 +43,8 @@ pub(super) async fn log_in(
         }
     }
     // Only what stands in front of a server has none.
-    Ok(Session { messages, key: key.ok_or(Failure::Refused("no key to cancel by"))? })
+    let key = key.ok_or(Failure::Refused("no key to cancel by"))?;
+    Ok(Session { messages, key, is_busy: false, rows: Vec::new() })
 }
 
 /// Asks the server to end what a session runs.

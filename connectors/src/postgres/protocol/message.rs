@@ -66,7 +66,7 @@ pub(super) struct Messages(Socket);
 /// A message that has arrived: its tag, and where [`Messages::body`] finds the rest until the next is waited for.
 pub(super) struct Message {
     pub(super) tag: u8,
-    body: Range<usize>,
+    pub(super) body: Range<usize>,
 }
 
 impl Messages {
@@ -93,6 +93,15 @@ impl Messages {
         }
     }
 
+    /// Takes the next message, if it is a row and all of it has arrived.
+    #[inline]
+    pub(super) fn take_row(&mut self) -> Result<Option<Range<usize>>, Failure> {
+        match self.0.arrived().first() {
+            Some(&ROW) => Ok(self.take()?.map(|row| row.body)),
+            _ => Ok(None),
+        }
+    }
+
     /// Takes the next message, if all of it has arrived.
     #[inline]
     fn take(&mut self) -> Result<Option<Message>, Failure> {
@@ -110,9 +119,13 @@ impl Messages {
         Ok(Some(Message { tag, body: self.0.take(length) }))
     }
 
-    #[inline]
     pub(super) fn body(&self, message: &Message) -> &[u8] {
         self.0.taken(message.body.clone())
+    }
+
+    /// Returns what [`Message::body`] and [`Self::take_row`] are places in.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.bytes()
     }
 }
 

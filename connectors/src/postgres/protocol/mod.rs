@@ -10,6 +10,7 @@ mod login;
 mod message;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -30,6 +31,17 @@ const MALFORMED: Failure = Failure::Protocol("a message that breaks off");
 pub(super) struct Session {
     messages: Messages,
     key: Key,
+    /// Whether an exchange has begun and was not read to its end: nothing else can be asked then.
+    is_busy: bool,
+    /// Where the rows are that were taken last.
+    rows: Vec<Range<usize>>,
+}
+
+/// Rows that have arrived together, each as `u16 n columns | n x (i32 length or -1 | bytes)`.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) places: &'a [Range<usize>],
 }
 
 /// What a session is cancelled by.
@@ -56,7 +68,7 @@ impl Session {
 
     /// Runs statements; what they return is not looked at.
     pub(super) async fn run(&mut self, statements: &str) -> Result<(), Failure> {
-        self.messages.send(Request::new().query(statements)).await?;
+        self.begin(Request::new().query(statements)).await?;
         self.end().await
     }
 
@@ -74,7 +86,7 @@ impl Session {
             .prepare(QUESTION, question, u16::try_from(parameters.len()).unwrap_or(u16::MAX))
             .execute_as_text(QUESTION, parameters)
             .sync();
-        self.messages.send(request).await?;
+        self.begin(request).await?;
         let (mut columns, mut rows) = (Vec::new(), Vec::new());
         loop {
             let message = self.messages.next().await?;
@@ -82,8 +94,15 @@ impl Session {
             match message.tag {
                 COLUMNS => columns = message::columns(body).ok_or(MALFORMED)?,
                 ROW => rows.push(message::texts(body).ok_or(MALFORMED)?),
-                FAILED => return Err(message::failure(body)),
-                READY => return Ok((columns, rows)),
+                FAILED => {
+                    let failure = message::failure(body);
+                    self.end().await?;
+                    return Err(failure);
+                }
+                READY => {
+                    self.is_busy = false;
+                    return Ok((columns, rows));
+                }
                 _ => {}
             }
         }
@@ -99,20 +118,28 @@ impl Session {
             true => Request::new(),
             false => Request::new().prepare(SELECT, statement, 0),
         };
-        self.messages.send(request.execute(SELECT).sync()).await
+        self.begin(request.execute(SELECT).sync()).await
     }
 
-    /// Returns the next row: `u16 n columns | n x (i32 length or -1 | bytes)`; `None` when all were read. Whoever stops
-    /// waiting has lost nothing.
-    #[inline]
-    pub(super) async fn next_row(&mut self) -> Result<Option<&[u8]>, Failure> {
+    /// Returns the next rows that have arrived, `n_max` at most; none when all were read. Whoever stops waiting has lost
+    /// nothing.
+    pub(super) async fn next_rows(&mut self, n_max: usize) -> Result<Rows<'_>, Failure> {
+        self.rows.clear();
         loop {
+            while self.rows.len() < n_max
+                && let Some(row) = self.messages.take_row()?
+            {
+                self.rows.push(row);
+            }
+            if !self.rows.is_empty() {
+                return Ok(Rows { bytes: self.messages.bytes(), places: &self.rows });
+            }
             let message = self.messages.next().await?;
             match message.tag {
-                ROW => return Ok(Some(self.messages.body(&message))),
+                ROW => self.rows.push(message.body),
                 COMPLETE => {
                     self.end().await?;
-                    return Ok(None);
+                    return Ok(Rows { bytes: &[], places: &[] });
                 }
                 FAILED => return Err(message::failure(self.messages.body(&message))),
                 READY => return Err(Failure::Protocol("rows that end before their end")),
@@ -126,6 +153,15 @@ impl Session {
         self.messages.send(Request::new().terminate()).await
     }
 
+    /// Begins an exchange. What one before it has left unread would be taken for its answer.
+    async fn begin(&mut self, request: Request) -> Result<(), Failure> {
+        if self.is_busy {
+            return Err(Failure::Protocol("what was asked before"));
+        }
+        self.is_busy = true;
+        self.messages.send(request).await
+    }
+
     /// Waits for the end of an exchange.
     async fn end(&mut self) -> Result<(), Failure> {
         let mut failure = None;
@@ -133,7 +169,10 @@ impl Session {
             let message = self.messages.next().await?;
             match message.tag {
                 FAILED => failure = Some(message::failure(self.messages.body(&message))),
-                READY => return failure.map_or(Ok(()), Err),
+                READY => {
+                    self.is_busy = false;
+                    return failure.map_or(Ok(()), Err);
+                }
                 _ => {}
             }
         }
