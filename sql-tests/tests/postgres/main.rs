@@ -1,18 +1,20 @@
 //! The connector `postgres` against a real server whose defaults are none that it may rely on.
 
+mod sessions;
+mod splits;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use datafusion::physical_plan::collect;
 use futures::StreamExt;
 use meshwork_engine::connector::{ReadVersion, TableKind};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
-use meshwork_engine::{Error, ErrorKind, environment};
+use meshwork_engine::{Error, ErrorKind};
 use meshwork_sql_tests::servers::Postgres;
-use meshwork_sql_tests::source::{Source, assert_lines, failure};
+use meshwork_sql_tests::source::{Source, failure};
 
 /// Text that has a meaning in some literal, pattern or collation.
 const NASTY: &[&str] = &[
@@ -325,212 +327,6 @@ async fn views_parts_and_tables_without_columns_are_listed_and_read() -> Result<
     assert_eq!(filtered.connector.schema_names().await?, ["public"]);
     assert!(filtered.connector.tables(schema).await?.is_empty());
     assert!(filtered.table(schema, "plain").await.is_err());
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn parts_cover_a_table_once_while_others_write() -> Result<()> {
-    let (server, source) = prepare(
-        "splits",
-        &[
-            "CREATE TABLE account (id int PRIMARY KEY, balance int8, filler char(500) DEFAULT 'x')",
-            "CREATE TABLE other (id int PRIMARY KEY, balance int8)",
-            "INSERT INTO account SELECT n, 100 FROM generate_series(1, 60000) n",
-            "INSERT INTO other SELECT n, 100 FROM generate_series(1, 100) n",
-        ],
-    )
-    .await?;
-    let sql = "SELECT count(*), count(DISTINCT id), sum(balance) FROM t";
-    let plan = source.explain("splits", "account", sql).await?;
-    assert!(plan.contains("splits=4") && plan.contains("ctid < "), "{plan}");
-    let indexed = source.explain("splits", "account", "SELECT * FROM t WHERE id = 5").await?;
-    assert!(indexed.contains("splits=1") && !indexed.contains("ctid"), "{indexed}");
-
-    // Moves rows to other pages, and money to another table, in one transaction each.
-    let mover = server.connect().await?;
-    let moving = environment::spawn("mover", async move {
-        for id in 1.. {
-            let id = id % 60_000 + 1;
-            let sql = format!(
-                "BEGIN; UPDATE splits.account SET balance = balance - 1 WHERE id BETWEEN {id} AND {id} + 300; \
-                 UPDATE splits.other SET balance = balance + \
-                   (SELECT count(*) FROM splits.account WHERE id BETWEEN {id} AND {id} + 300) \
-                   WHERE id = {id} % 100 + 1; COMMIT"
-            );
-            if mover.client.batch_execute(&sql).await.is_err() {
-                return;
-            }
-        }
-    });
-    for _round in 0..20 {
-        let scope = QueryScope::new(QuerySettings::default());
-        let sum_of = async |table: &str| -> Result<(i64, i64, i64)> {
-            let rows = source.rows_in(&scope, "splits", table, sql).await?;
-            let value = |column: usize| rows[0].column(column).as_primitive::<Int64Type>().value(0);
-            Ok((value(0), value(1), value(2)))
-        };
-        let (account, other) = (sum_of("account").await?, sum_of("other").await?);
-        assert_eq!((account.0, account.1), (60_000, 60_000));
-        assert_eq!(account.2 + other.2, 6_010_000, "both tables are read under one snapshot");
-    }
-    assert!(!moving.is_finished());
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn partitions_are_read_in_ranges_of_their_pages() -> Result<()> {
-    let (server, source) = prepare(
-        "partitions",
-        &[
-            "CREATE TABLE whole (id int, place int, balance int8, filler char(500) DEFAULT 'x') PARTITION BY RANGE (place)",
-            "CREATE TABLE low PARTITION OF whole FOR VALUES FROM (0) TO (2)",
-            "CREATE TABLE high PARTITION OF whole FOR VALUES FROM (2) TO (9) PARTITION BY LIST (place)",
-            "CREATE TABLE two (balance int8, place int, id int, filler char(500) DEFAULT 'x')",
-            "ALTER TABLE high ATTACH PARTITION two FOR VALUES IN (2)",
-            "CREATE TABLE rest PARTITION OF high DEFAULT",
-            "CREATE TABLE more (LIKE whole)",
-            "INSERT INTO more SELECT n, 9, 100 FROM generate_series(1, 10) n",
-            "INSERT INTO whole SELECT n, n % 5, 100 FROM generate_series(1, 60000) n",
-        ],
-    )
-    .await?;
-    let sql = "SELECT count(*), count(DISTINCT id), sum(balance) FROM t";
-    let plan = source.explain("partitions", "whole", sql).await?;
-    assert!(plan.contains("splits=4") && plan.contains("ctid < "), "{plan}");
-    // Moves rows from one partition to another, and from one page to another.
-    let mover = server.connect().await?;
-    let moving = environment::spawn("mover", async move {
-        for id in 1.. {
-            let sql = format!(
-                "UPDATE partitions.whole SET place = (place + {id}) % 5, balance = balance + CASE WHEN id % 2 = 0 THEN 1 ELSE -1 END \
-                 WHERE id BETWEEN {0} + 1 AND {0} + 300",
-                id * 300 % 60_000
-            );
-            if mover.client.batch_execute(&sql).await.is_err() {
-                return;
-            }
-        }
-    });
-    for _round in 0..10 {
-        let rows = source.rows("partitions", "whole", sql).await?;
-        let value = |column: usize| rows[0].column(column).as_primitive::<Int64Type>().value(0);
-        assert_eq!((value(0), value(1), value(2)), (60_000, 60_000, 6_000_000));
-    }
-    assert!(!moving.is_finished());
-    drop(moving);
-    // Parts that come or go between planning and reading.
-    for (change, how) in [
-        ("ALTER TABLE partitions.high DETACH PARTITION partitions.two", "has lost a partition"),
-        (
-            "ALTER TABLE partitions.whole ATTACH PARTITION partitions.more FOR VALUES FROM (9) TO (10)",
-            "has a new partition",
-        ),
-    ] {
-        let frame = source.plan("partitions", "whole", "SELECT id, place FROM t").await?;
-        let (plan, task) = (frame.clone().create_physical_plan().await?, frame.task_ctx());
-        server.execute(&[change]).await?;
-        let read = collect(plan, task.into()).await;
-        let error = Error::from_datafusion(&read.err().context("it was to fail")?);
-        assert!(error.is_schema_changed() && error.message.contains(how), "{error:?}");
-    }
-    let rows = source.rows("partitions", "whole", "SELECT count(*) FROM t WHERE place = 9").await?;
-    assert_eq!(count(&rows), 10);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn few_connections_serve_many_scans() -> Result<()> {
-    let (server, _source) = prepare(
-        "budget",
-        &["CREATE TABLE big AS SELECT n AS id, repeat('x', 500) AS filler FROM generate_series(1, 50000) n"],
-    )
-    .await?;
-    let mut properties = server.properties();
-    properties.insert("connections_max".into(), "2".into());
-    let source = Source::new("postgres", properties)?;
-    // The build side starts when the probe side already holds what connections there are.
-    let sql = "SELECT count(*) FROM t a JOIN t b ON a.id = b.id JOIN t c ON b.id = c.id JOIN t d ON c.id = d.id";
-    let rows =
-        tokio::time::timeout(Duration::from_secs(60), source.rows("budget", "big", sql)).await??;
-    assert_eq!(count(&rows), 50_000);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_used_again_and_keep_nothing() -> Result<()> {
-    let (server, source) = prepare(
-        "kept",
-        &[
-            "CREATE TABLE numbers AS SELECT 1 AS n",
-            "CREATE VIEW sessions AS SELECT pg_backend_pid()::bigint AS pid",
-            "CREATE VIEW leavings AS SELECT pg_advisory_lock(4711)::text AS a, \
-             set_config('work_mem', '77MB', false) AS b, set_config('TimeZone', 'Asia/Tokyo', false) AS c",
-            "CREATE VIEW asker AS SELECT current_setting('application_name') AS name",
-            "CREATE VIEW settings AS SELECT current_setting('work_mem') || current_setting('TimeZone') AS of",
-        ],
-    )
-    .await?;
-    let named = source.with(|query| {
-        (query.query_id, query.user) = ("q1".to_owned(), "o'ne".to_owned());
-    });
-    let asker = named.text("kept", "asker", "SELECT name FROM t").await?;
-    assert_lines(&asker, &["| meshwork/q1/o?ne |"]);
-    let pid = async || -> Result<i64> {
-        Ok(count(&source.rows("kept", "sessions", "SELECT pid FROM t").await?))
-    };
-    let settings = source.text("kept", "settings", "SELECT * FROM t").await?;
-    // The one that was used before is kept as soon as its transaction has ended.
-    let used_again = async {
-        let mut before = Vec::new();
-        loop {
-            let now = pid().await?;
-            if before.contains(&now) {
-                return anyhow::Ok(now);
-            }
-            before.push(now);
-        }
-    };
-    let used = tokio::time::timeout(Duration::from_secs(20), used_again).await??;
-    source.rows("kept", "leavings", "SELECT a, b, c FROM t").await?;
-    let session = server.connect().await?;
-    let asked = async |question: &str| -> Result<bool> {
-        Ok(session.client.query_one(question, &[]).await?.get(0))
-    };
-    let waits_for_nobody = "SELECT count(*) = 0 FROM pg_stat_activity \
-                            WHERE application_name = 'meshwork' AND state <> 'idle'";
-    for question in ["SELECT pg_try_advisory_lock(4711)", waits_for_nobody] {
-        let holds = async {
-            while !asked(question).await? {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            anyhow::Ok(())
-        };
-        tokio::time::timeout(Duration::from_secs(4), holds)
-            .await
-            .context(question.to_owned())??;
-    }
-    assert_eq!(source.text("kept", "settings", "SELECT * FROM t").await?, settings);
-    // One that was refused in the middle of an exchange answers nothing else with what is left of it.
-    for _ in 0..3 {
-        server.execute(&["CREATE TABLE kept.gone (n int)"]).await?;
-        let frame = source.plan("kept", "gone", "SELECT n FROM t").await?;
-        let (plan, task) = (frame.clone().create_physical_plan().await?, frame.task_ctx());
-        server.execute(&["DROP TABLE kept.gone"]).await?;
-        let read = collect(plan, task.into()).await;
-        let error = Error::from_datafusion(&read.err().context("it was to fail")?);
-        assert!(error.is_schema_changed(), "{error:?}");
-        drop(frame);
-        for _ in 0..5 {
-            let rows = source.rows("kept", "numbers", "SELECT count(*) FROM t WHERE n > 0").await?;
-            assert_eq!(count(&rows), 1);
-            assert_eq!(source.rows("kept", "numbers", "SELECT n FROM t").await?[0].num_rows(), 1);
-        }
-    }
-    // One that the server has ended meanwhile is replaced by another.
-    asked(&format!("SELECT pg_terminate_backend({used}::int)")).await?;
-    for _ in 0..3 {
-        assert_ne!(pid().await?, used);
-    }
     Ok(())
 }
 
