@@ -12,16 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshwork_engine::connections::{Connections, Purpose};
-use meshwork_engine::environment::{self, Task, within};
+use meshwork_engine::environment::{self, within};
 use meshwork_engine::{Error, Result};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as DriverFailure};
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::options::{Options, Tls};
 use super::protocol::Connection;
-use crate::relational::{self, Kept, Line as _, Open, while_full};
+use crate::relational::{self, Closing, Kept, Line as _, Open, while_full};
 
 /// How long a server may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -47,8 +46,8 @@ pub(super) struct Client {
     pub options: Options,
     pub connections: Connections,
     kept: Arc<Kept<Line>>,
-    /// Connections that are being closed or wait for it; each holds a lease, so never more than the budget.
-    closing: Mutex<Vec<Task<()>>>,
+    /// Connections that are being closed or wait for it.
+    pub closing: Closing,
 }
 
 /// A connection that is asked or one that reads rows.
@@ -97,7 +96,7 @@ impl relational::Line for Line {
 impl Client {
     /// Returns the client of a catalog, without a connection.
     pub(super) fn new(options: Options, connections: Connections) -> Arc<Self> {
-        let (kept, closing) = (Kept::new(), Mutex::default());
+        let (kept, closing) = (Kept::new(), Closing::default());
         Arc::new(Self { options, connections, kept, closing })
     }
 
@@ -158,7 +157,7 @@ impl Client {
             if let Ok(Ok(())) = within(CLOSE_DEADLINE, "a ping", open.line.ping()).await {
                 return Some(open);
             }
-            open.line.close().await;
+            open.close().await;
         }
     }
 
@@ -208,13 +207,6 @@ impl Client {
         };
         let pinned = within(CONNECT_DEADLINE, "pinning a session", pin).await?;
         pinned.map_err(|error| self.failed("pinning a session", error))
-    }
-
-    /// Owns a task that ends by itself within its deadline.
-    pub(super) fn keep_closing(&self, task: Task<()>) {
-        let mut closing = self.closing.lock();
-        closing.retain(|task| !task.is_finished());
-        closing.push(task);
     }
 
     /// Ends the statement of a connection through another one, then closes it.
@@ -370,11 +362,8 @@ impl Session {
     pub(super) fn finish(mut self) {
         let Some(open) = self.open.take() else { return };
         if let Some(open) = self.client.kept.keep(open, &self.client.connections) {
-            let end = environment::spawn_on(&self.runtime, "mysql close", async move {
-                open.line.close().await;
-                drop(open.lease);
-            });
-            self.client.keep_closing(end);
+            let end = environment::spawn_on(&self.runtime, "mysql close", open.close());
+            self.client.closing.take(end);
         }
     }
 }
@@ -387,7 +376,7 @@ impl Drop for Session {
             client.kill(open.line).await;
             drop(open.lease);
         });
-        self.client.keep_closing(end);
+        self.client.closing.take(end);
     }
 }
 

@@ -60,30 +60,6 @@ pub(super) fn put(
     zero_dates: ZeroDates,
     column: &mut dyn Column,
 ) -> bool {
-    // What nearly all values are; the rest stays out of the loops over them.
-    match (value, becomes) {
-        (Raw::Null, _) => {
-            column.null();
-            true
-        }
-        (Raw::Int(value), Becomes::Number) => column.int(value),
-        (Raw::UInt(value), Becomes::Number) => column.uint(value),
-        (Raw::Double(value), Becomes::Number) => column.double(value),
-        (Raw::Bytes(bytes), Becomes::Text { .. }) => column.text(bytes),
-        (Raw::Bytes(bytes), Becomes::Decimal { precision, scale }) => {
-            decimal(bytes, precision, scale).is_some_and(|value| column.decimal(value))
-        }
-        _ => put_other(value, becomes, zero_dates, column),
-    }
-}
-
-#[inline(never)]
-fn put_other(
-    value: Raw<'_>,
-    becomes: Becomes,
-    zero_dates: ZeroDates,
-    column: &mut dyn Column,
-) -> bool {
     let is_text = matches!(becomes, Becomes::Text { .. });
     match value {
         Raw::Null => {

@@ -112,7 +112,7 @@ impl Drop for HalfMade {
                 tracing::warn!(table = stage, %error, "a table that was half made was left behind");
             }
         };
-        self.client.keep_closing(environment::spawn_on(
+        self.client.closing.take(environment::spawn_on(
             &environment::io_runtime(),
             "mysql cleaning",
             clean,

@@ -20,7 +20,6 @@ use meshwork_engine::connections::{Connections, Purpose};
 use meshwork_engine::environment::{self, Task, within};
 use meshwork_engine::settings::QuerySettings;
 use meshwork_engine::{Error, Result};
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
@@ -31,7 +30,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::configuration::{Configuration, TlsMode};
 use super::protocol::{self, Described, Failure, Rows, Session};
 use super::{error, tls};
-use crate::relational::{self, Kept, Line as _, Open, PRODUCT, asker, while_full};
+use crate::relational::{self, Closing, Kept, Open, PRODUCT, asker, while_full};
 
 /// Looking something up in the server's catalog takes milliseconds.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
@@ -216,7 +215,7 @@ impl Server {
             match within(SHORT_DEADLINE, "beginning again", begun).await {
                 Ok(Ok(())) => return Some(open),
                 // The server has ended it meanwhile, or is not there.
-                Ok(Err(_)) | Err(_) => open.line.close().await,
+                Ok(Err(_)) | Err(_) => open.close().await,
             }
         }
     }
@@ -282,8 +281,7 @@ impl Server {
         };
         let left = if is_kept { self.kept.keep(open, &self.connections) } else { Some(open) };
         if let Some(open) = left {
-            open.line.close().await;
-            drop(open.lease);
+            open.close().await;
         }
     }
 
@@ -464,17 +462,5 @@ impl Drop for Connection {
             server.end(open, is_running).await;
         });
         self.server.closing.take(end);
-    }
-}
-
-/// Owns what still says goodbye: each ends by its deadline.
-#[derive(Debug, Default)]
-struct Closing(Mutex<Vec<Task<()>>>);
-
-impl Closing {
-    fn take(&self, task: Task<()>) {
-        let mut tasks = self.0.lock();
-        tasks.retain(|task| !task.is_finished());
-        tasks.push(task);
     }
 }

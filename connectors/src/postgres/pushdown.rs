@@ -53,13 +53,8 @@ impl Dialect for Postgres {
         })
     }
 
-    /// The blanks that fill up a `char(n)` are not part of its value; as text it has none.
     fn like(&self, column: &RemoteColumn, pieces: &[String]) -> Result<String> {
-        let (tested, pattern) = (self.tested(column)?, self.pattern(pieces)?);
-        Ok(match Detail::of(column)?.base_type.as_str() {
-            "bpchar" => format!("{tested}::text {pattern}"),
-            _ => format!("{tested} {pattern}"),
-        })
+        Ok(format!("{} {}", self.without_padding(column)?, self.pattern(pieces)?))
     }
 
     /// An index finds beginnings one by one.
@@ -69,14 +64,10 @@ impl Dialect for Postgres {
         length: usize,
         beginnings: &[&str],
     ) -> Result<Option<String>> {
-        let detail = Detail::of(column)?;
-        if detail.is_indexed || beginnings.len() < 2 {
+        if Detail::of(column)?.is_indexed || beginnings.len() < 2 {
             return Ok(None);
         }
-        let tested = match detail.base_type.as_str() {
-            "bpchar" => format!("{}::text", self.tested(column)?),
-            _ => self.tested(column)?,
-        };
+        let tested = self.without_padding(column)?;
         let list: Vec<String> =
             beginnings.iter().map(|text| self.string(text)).collect::<Result<_>>()?;
         Ok(Some(format!("left({tested}, {length}) IN ({})", list.join(", "))))
@@ -116,6 +107,18 @@ impl Dialect for Postgres {
         Ok(match instant {
             true => format!("'{text}+00'::timestamptz"),
             false => format!("'{text}'::timestamp"),
+        })
+    }
+}
+
+impl Postgres {
+    /// A column of text on the left side of a condition. The blanks that fill up a `char(n)` are not part of its value; as text
+    /// it has none.
+    fn without_padding(&self, column: &RemoteColumn) -> Result<String> {
+        let tested = self.tested(column)?;
+        Ok(match Detail::of(column)?.base_type.as_str() {
+            "bpchar" => format!("{tested}::text"),
+            _ => tested,
         })
     }
 }

@@ -202,49 +202,17 @@ where
     T: ArrowPrimitiveType,
     R: Fn(&[u8]) -> Result<T::Native, Unfit> + Send + Sync,
 {
+    #[inline]
     fn value(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
         self.values.push((self.read)(bytes)?);
         self.nulls.append_non_null();
         Ok(())
     }
 
+    #[inline]
     fn null(&mut self) {
         self.values.push(T::default_value());
         self.nulls.append_null();
-    }
-
-    fn append_all(
-        &mut self,
-        bytes: &[u8],
-        rows: &mut [Rest],
-        unrepresentable: Unrepresentable,
-    ) -> Result<(), Unfit> {
-        let begin = self.values.len();
-        self.values.resize(begin + rows.len(), T::default_value());
-        // Such as stand behind the last NULL.
-        let mut n_valid = 0;
-        for (row, value) in rows.iter_mut().zip(self.values.iter_mut().skip(begin)) {
-            let read = row.next(bytes)?.map(&self.read);
-            match read {
-                Some(Ok(read)) => {
-                    *value = read;
-                    n_valid += 1;
-                }
-                Some(Err(Unfit::Unrepresentable(_)))
-                    if unrepresentable == Unrepresentable::Null =>
-                {
-                    self.nulls.append_n_non_nulls(std::mem::take(&mut n_valid));
-                    self.nulls.append_null();
-                }
-                Some(Err(unfit)) => return Err(unfit),
-                None => {
-                    self.nulls.append_n_non_nulls(std::mem::take(&mut n_valid));
-                    self.nulls.append_null();
-                }
-            }
-        }
-        self.nulls.append_n_non_nulls(n_valid);
-        Ok(())
     }
 
     /// The next batch will be as long, most likely.

@@ -34,6 +34,28 @@ pub struct Open<L> {
     pub purpose: Purpose,
 }
 
+impl<L: Line> Open<L> {
+    /// Closes the connection, then gives the lease back.
+    pub async fn close(self) {
+        self.line.close().await;
+        drop(self.lease);
+    }
+}
+
+/// Owns what still says goodbye: each ends by a deadline of its own, and holds a lease, so that there are never more than
+/// the budget.
+#[derive(Debug, Default)]
+pub struct Closing(Mutex<Vec<Task<()>>>);
+
+impl Closing {
+    /// Takes one more.
+    pub fn take(&self, task: Task<()>) {
+        let mut tasks = self.0.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+}
+
 /// The connections of one catalog on this node that nobody uses; with those in use never more than its budget. They end with
 /// it.
 #[derive(Debug)]
@@ -88,8 +110,7 @@ impl<L: Line> Kept<L> {
             };
             let Some(kept) = kept.upgrade() else { return };
             for open in kept.no_longer_kept(wanted) {
-                open.line.close().await;
-                drop(open.lease);
+                open.close().await;
             }
             {
                 let mut idle = kept.0.lock();

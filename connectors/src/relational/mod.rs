@@ -34,7 +34,7 @@ pub use dialect::{
     timestamp_text,
 };
 pub use full::while_full;
-pub use kept::{Kept, Line, Open};
+pub use kept::{Closing, Kept, Line, Open};
 pub use negotiate::{Agreement, Rules, Test};
 pub use select::{condition, select};
 pub use stream::{BATCHES_AHEAD, consumer_gone, stream_of, while_there};
