@@ -12,6 +12,7 @@
 
 mod few_rows;
 mod known_sides;
+mod orders;
 mod placement;
 mod planner;
 mod proven;
@@ -165,13 +166,14 @@ impl Distribution {
 }
 
 /// Returns the rules that every session begins with: DataFusion's, but for one that can be wrong, and what its choice
-/// of sides leaves out.
+/// of sides and its sorts leave out.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = Vec::new();
     for rule in PhysicalOptimizer::new().rules {
         match rule.name() {
             "aggregate_statistics" => rules.push(Arc::new(proven::ProvenAnswers::default())),
             "join_selection" => rules.extend([rule, Arc::new(known_sides::KnownSides)]),
+            "SanityCheckPlan" => rules.extend([Arc::new(orders::LostOrders), rule]),
             _ => rules.push(rule),
         }
     }

@@ -6,6 +6,7 @@
 mod inserts;
 mod multisets;
 mod subqueries;
+mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use crate::resolve::{
     Found, FoundTables, PLANNER_CATALOG, PLANNER_SCHEMA, Resolver, TableName, View, as_catalogs,
 };
 use crate::session::Snapshot;
+
+pub(crate) use self::types::optimizer_rules;
 
 /// How deep views may stand on views.
 const VIEW_DEPTH_MAX: usize = 16;

@@ -41,7 +41,7 @@ use crate::cluster::Cluster;
 use crate::fragment::Distribution;
 use crate::history::{History, QueryRecord};
 use crate::parse::{Parsed, Statement, parse, shown_text};
-use crate::plan::{Base, Planned, base_config};
+use crate::plan::{Base, Planned, base_config, optimizer_rules};
 use crate::quarantine::Quarantine;
 use crate::resolve::{Analyses, Resolver};
 use crate::results::{self, EndGuard, Kept};
@@ -172,6 +172,7 @@ impl Coordinator {
         let builder = SessionStateBuilder::new()
             .with_default_features()
             .with_config(base_config())
+            .with_optimizer_rules(optimizer_rules())
             .with_runtime_env(Arc::clone(parts.catalogs.runtime()));
         let mut rules = fragment::physical_rules();
         rules.extend([fragment::few_rows(), fragment::yielding_joins()]);
