@@ -144,3 +144,18 @@ pub(super) async fn rows_estimated(
     let exact = rows.into_iter().find(|(found, name, _)| found == schema && name == table);
     Ok(exact.and_then(|(_, _, rows)| rows))
 }
+
+/// Returns the column that the primary key of a table begins with, where it stands there whole.
+pub(super) async fn leading_key(
+    client: &Arc<Client>,
+    schema: &str,
+    table: &str,
+) -> Result<Option<String>> {
+    let question = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS \
+                    WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND INDEX_NAME = 'PRIMARY' \
+                    AND SEQ_IN_INDEX = 1 AND SUB_PART IS NULL";
+    let rows: Vec<(String, String, String)> =
+        client.ask("asking for the key", question, vec![schema.into(), table.into()]).await?;
+    let exact = rows.into_iter().find(|(found, name, _)| found == schema && name == table);
+    Ok(exact.map(|(_, _, column)| column))
+}

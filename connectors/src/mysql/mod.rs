@@ -201,23 +201,27 @@ struct MySqlSource {
 }
 
 impl MySqlSource {
-    /// Returns ranges of the key, or the whole where there is no key or nothing to gain.
+    /// Returns ranges of the key, or the whole where there is no key or nothing to gain. Of a join they are those of the side
+    /// that is cut.
     async fn cut(&self, scan: &RemoteScan, splits_max: usize) -> Result<Vec<Split>> {
+        let whole = vec![Split::whole()];
         let splits_max = splits_max.min(self.client.connections.n_readers_max());
         let relaxed = self.client.options.read_consistency == ReadConsistency::Relaxed;
-        let Some(key) = splits::key(scan) else { return Ok(vec![Split::whole()]) };
-        if !relaxed || scan.limit.is_some() || splits_max < 2 {
-            return Ok(vec![Split::whole()]);
+        let table = scan.base();
+        if !relaxed || scan.limit.is_some() || table.query.is_some() || splits_max < 2 {
+            return Ok(whole);
         }
-        let n_rows = metadata::rows_estimated(&self.client, &scan.schema, &scan.table).await?;
-        let worth = n_rows.unwrap_or(0) / splits::ROWS_PER_SPLIT_MIN;
+        let n_rows = metadata::rows_estimated(&self.client, &table.schema, &table.table).await?;
+        let worth = n_rows.unwrap_or(0) / self.client.options.split_rows_min;
         let n_splits = usize::try_from(worth).unwrap_or(usize::MAX).min(splits_max);
         if n_splits < 2 {
-            return Ok(vec![Split::whole()]);
+            return Ok(whole);
         }
-        match key_ends(&self.client, scan, key).await? {
+        let name = metadata::leading_key(&self.client, &table.schema, &table.table).await?;
+        let Some(key) = name.and_then(|name| splits::key(table, &name)) else { return Ok(whole) };
+        match key_ends(&self.client, table, key).await? {
             Some((least, greatest)) => Ok(splits::ranges(key, least, greatest, n_splits)),
-            None => Ok(vec![Split::whole()]),
+            None => Ok(whole),
         }
     }
 }

@@ -14,6 +14,9 @@ const PORT: u16 = 3306;
 /// Connections that all nodes together open to one catalog at a time, unless configured.
 const CONNECTIONS_MAX: usize = 16;
 
+/// A split that reads fewer rows costs more than it saves, unless configured.
+const SPLIT_ROWS_MIN: u64 = 50_000;
+
 /// How long one statement may run, streaming included, unless configured.
 const STATEMENT_SECONDS_MAX: u64 = 3600;
 
@@ -78,6 +81,8 @@ pub(super) struct Options {
     pub statement_max: Duration,
     pub zero_dates: ZeroDates,
     pub read_consistency: ReadConsistency,
+    /// Parts of a table are not made smaller.
+    pub split_rows_min: u64,
     /// Whether tables may be changed, made and dropped.
     pub writable: bool,
 }
@@ -126,6 +131,7 @@ impl Options {
             statement_max: Duration::from_secs(seconds),
             zero_dates,
             read_consistency,
+            split_rows_min: properties.parsed("split_rows_min", SPLIT_ROWS_MIN)?.max(1),
             writable: properties.parsed("writable", false)?,
         };
         if seconds == 0 {

@@ -1,4 +1,4 @@
-//! Cuts a scan into ranges of the primary key, where the catalog allows several connections.
+//! Cuts a scan into ranges of the column that the primary key begins with, where the catalog allows several connections.
 //!
 //! Each connection has its own snapshot, so this is only done under `read_consistency = relaxed`. The
 //! ranges cover all keys, also those that appear while the ranges are read.
@@ -9,15 +9,10 @@ use meshwork_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::types::Detail;
-
-/// A split that reads fewer rows costs more than it saves.
-pub(super) const ROWS_PER_SPLIT_MIN: u64 = 50_000;
-
 /// A range of an integer key; an end that is `None` is open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct KeyRange {
-    /// The key, as an index into the scan's columns.
+    /// The key, as an index into the columns of the table.
     column: usize,
     at_least: Option<Literal>,
     below: Option<Literal>,
@@ -44,11 +39,9 @@ impl KeyRange {
     }
 }
 
-/// Returns the column that is an integer and alone the primary key.
-pub(super) fn key(scan: &RemoteScan) -> Option<usize> {
-    scan.columns
-        .iter()
-        .position(|column| column.data_type.is_integer() && Detail::of(column).primary_key)
+/// Returns the column of that name if it is an integer.
+pub(super) fn key(table: &RemoteScan, name: &str) -> Option<usize> {
+    table.columns.iter().position(|column| column.name == name && column.data_type.is_integer())
 }
 
 /// Returns `n_splits` splits that cover all keys, evenly between the least and the greatest.

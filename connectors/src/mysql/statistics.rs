@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use meshwork_engine::Result;
-use meshwork_engine::remote::RemoteScan;
+use meshwork_engine::remote::{RemoteColumn, RemoteScan};
 use meshwork_engine::statistics::{ColumnStatistics, TableStatistics};
 
 use super::client::Client;
@@ -182,7 +182,9 @@ async fn add_ends(
     whole: &RemoteScan,
     statistics: &mut TableStatistics,
 ) -> Result<()> {
-    let Some(key) = super::splits::key(whole) else { return Ok(()) };
+    let is_key =
+        |column: &RemoteColumn| column.data_type.is_integer() && Detail::of(column).primary_key;
+    let Some(key) = whole.columns.iter().position(is_key) else { return Ok(()) };
     let (Some(column), Some((least, greatest))) =
         (whole.columns.get(key), super::key_ends(client, whole, key).await?)
     else {

@@ -2,8 +2,8 @@
 //!
 //! A range costs its own pages only (a TID range scan), and with the snapshot the ranges cover the table
 //! exactly once whatever others write meanwhile. The last range is open: pages added later hold nothing
-//! that the snapshot sees, but a size is never a promise. Of a table with parts (partitions, or tables that inherit from it) a
-//! range is these pages of each part: it is read by its own name, so that rights and policies are those of the whole.
+//! that the snapshot sees, but a size is never a promise. Of a partitioned table a range is these pages of each partition: it
+//! is read by its own name, so that rights and policies are those of the whole. A table from which others inherit otherwise is not cut.
 
 use meshwork_engine::connector::Split;
 use meshwork_engine::remote::{Predicate, RemoteScan};
@@ -88,6 +88,10 @@ pub(super) async fn cut(
         if !get::<bool>(row, 3)? {
             return Ok((scan, vec![Split::whole()]));
         }
+    }
+    // Tables that inherit without being partitions come and go while splits are read, and nothing holds them.
+    if rows.len() > 1 && shared.parts.len() < rows.len() {
+        return Ok((scan, vec![Split::whole()]));
     }
     // Whether there are the same partitions still, each split asks for one table only.
     if n_pages.is_empty() || (!shared.parts.is_empty() && scan.join.is_some()) {

@@ -36,7 +36,7 @@ const OPERATORS: [&str; 14] = [
 ];
 
 /// What else a request may hold, and what it is called.
-const PIECES: [(&str, &str); 11] = [
+const PIECES: [(&str, &str); 12] = [
     (" OR ", "or"),
     ("NOT (", "not"),
     (" LIMIT ", "limit"),
@@ -48,6 +48,7 @@ const PIECES: [(&str, &str); 11] = [
     ("EXISTS (", "semi"),
     ("DISTINCT", "distinct"),
     ("ctid", "split"),
+    ("row_id", "split"),
 ];
 
 /// How often each thing was exercised.

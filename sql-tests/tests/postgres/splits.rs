@@ -130,3 +130,24 @@ async fn partitions_are_read_in_ranges_of_their_pages() -> Result<()> {
     assert_eq!(count(&rows), 10);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_from_which_others_inherit_is_not_cut() -> Result<()> {
+    let (_server, source) = prepare(
+        "heirs",
+        &[
+            "CREATE TABLE whole (id int, filler char(500) DEFAULT 'x')",
+            "CREATE TABLE part (more int) INHERITS (whole)",
+            "INSERT INTO whole SELECT n FROM generate_series(1, 60000) n",
+            "INSERT INTO part SELECT n FROM generate_series(60001, 90000) n",
+        ],
+    )
+    .await?;
+    let plan = source.explain("heirs", "whole", "SELECT id FROM t").await?;
+    assert!(plan.contains("splits=1") && !plan.contains("ctid"), "{plan}");
+    let part = source.explain("heirs", "part", "SELECT id FROM t").await?;
+    assert!(part.contains("ctid < "), "{part}");
+    let rows = source.rows("heirs", "whole", "SELECT count(DISTINCT id) FROM t").await?;
+    assert_eq!(count(&rows), 90_000);
+    Ok(())
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
+use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
@@ -107,7 +108,12 @@ impl Site for MariaDbSite {
             *TEXTS.choose(rng).expect("there are some"),
         ];
         let types = [TYPES, TEXTS].concat();
-        Flavour { properties: &[], palette: Palette { always, types, suffixes: &[""] } }
+        // Nobody writes meanwhile: a table of a few rows is cut into splits.
+        let properties: &[_] = match rng.random_bool(0.5) {
+            true => &[("read_consistency", "relaxed"), ("split_rows_min", "4")],
+            false => &[],
+        };
+        Flavour { properties, palette: Palette { always, types, suffixes: &[""] } }
     }
 
     fn properties(&self, _schema: &str) -> BTreeMap<String, String> {
@@ -128,6 +134,10 @@ impl Site for MariaDbSite {
         for table in tables {
             let name = format!("{schema}.{}", table.name);
             statements.extend(table_statements(&name, table, |name| format!("`{name}`"), literal));
+            // What splits are ranges of; no query names it.
+            statements.push(format!(
+                "ALTER TABLE {name} ADD COLUMN row_id int INVISIBLE AUTO_INCREMENT PRIMARY KEY"
+            ));
             if table.is_analyzed() {
                 statements.push(format!("ANALYZE TABLE {name} PERSISTENT FOR ALL"));
             }
