@@ -28,6 +28,7 @@ async fn answers_are_the_same_with_pushdown_without_and_of_copies() -> Result<()
         n_concurrent: 4,
         time_max: if n_pairs.is_some() { Duration::MAX } else { TIME_MAX },
         n_failures_max: 1,
+        cases_per_plan: 1,
     };
     let arena = Arena::open(&Kind::ALL, 1).await?;
     let report = run(&arena, &plan, |_report| {}).await?;
@@ -71,6 +72,7 @@ async fn find(arena: &Arc<Arena>, kind: Kind, fault: Fault) -> Result<Example> {
         n_concurrent: 1,
         time_max: Duration::MAX,
         n_failures_max: 1,
+        cases_per_plan: 1,
     };
     let report = run(arena, &plan, |_report| {}).await?;
     let n_pairs = report.n_pairs();

@@ -1,5 +1,6 @@
 //! All rows and columns of `lineitem` in PostgreSQL and in MariaDB, read into Arrow by this process; beside them what others
-//! make of the same table, where `BENCH_PYTHON` names a Python that has them (see `sql-tests/clients/read_lineitem.py`).
+//! make of the same table, where `BENCH_PYTHON` names a Python that has them (see `sql-tests/clients/read_lineitem.py`) and
+//! `BENCH_TABLE_PROVIDERS` the program built in `sql-tests/clients/table-providers`.
 //! `BENCH_TLS` is how everybody reads: `prefer`, which encrypts, or `disable`.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ use super::{n_rounds, say, scale, setting, timed};
 
 /// What the servers do when nobody reads what they send.
 const COPY: &str = "COPY (SELECT * FROM lineitem) TO '/dev/null' (FORMAT binary)";
+
+/// The reader that is a program of its own.
+const TABLE_PROVIDERS: &str = "datafusion-table-providers";
 
 /// Clock ticks of a second in `/proc`.
 const TICKS: f64 = 100.0;
@@ -97,8 +101,10 @@ pub(crate) async fn run() -> Result<()> {
             ("postgres", "duckdb"),
             ("postgres", "connectorx"),
             ("postgres", "adbc"),
+            ("postgres", TABLE_PROVIDERS),
             ("mariadb", "duckdb"),
             ("mariadb", "connectorx"),
+            ("mariadb", TABLE_PROVIDERS),
         ] {
             if let Some(figure) = theirs(server, reader, ports, &told).await? {
                 note(&mut figures, server, reader, figure);
@@ -194,21 +200,27 @@ async fn ours(coordinator: &Arc<Coordinator>, sql: &str) -> Result<Figure> {
     Ok(Figure { ms, cpu_s: cpu_s()? - before, n_rows })
 }
 
-/// Returns what another reader says of itself; `None` without a Python.
+/// Returns what another reader says of itself; `None` where it is not at hand.
 async fn theirs(
     server: &str,
     reader: &str,
     ports: [u16; 2],
     told: &[(&'static str, String)],
 ) -> Result<Option<Figure>> {
-    let python: PathBuf = setting("BENCH_PYTHON", PathBuf::new())?;
-    if python.as_os_str().is_empty() {
+    let is_program = reader == TABLE_PROVIDERS;
+    let named = if is_program { "BENCH_TABLE_PROVIDERS" } else { "BENCH_PYTHON" };
+    let program: PathBuf = setting(named, PathBuf::new())?;
+    if program.as_os_str().is_empty() {
         return Ok(None);
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join("read_lineitem.py");
-    let output = Command::new(python)
-        .arg(script)
-        .args([server, reader])
+    let mut command = Command::new(program);
+    if is_program {
+        command.arg(server);
+    } else {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join("read_lineitem.py");
+        command.arg(script).args([server, reader]);
+    }
+    let output = command
         .args(ports.map(|port| port.to_string()))
         .envs(told.iter().map(|(name, value)| (name, value)))
         .stderr(Stdio::inherit())

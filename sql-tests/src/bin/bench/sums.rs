@@ -13,22 +13,29 @@ use meshwork_sql_tests::spread::catalog_file;
 
 use super::{say, setting};
 
-/// What both accounts hold together, and rows enough for eight splits of each.
+/// What both accounts hold together, and pages enough for eight splits of each, with room for the new versions of rows.
 const ACCOUNTS: &[&str] = &[
-    "CREATE TABLE a AS SELECT g AS id, 1000::bigint AS v, repeat('x', 500) AS filler FROM generate_series(1, 140000) g",
-    "CREATE TABLE b AS SELECT * FROM a",
-    "CREATE INDEX ON a (id)",
-    "CREATE INDEX ON b (id)",
+    "CREATE TABLE a (id int PRIMARY KEY, v bigint, filler text) WITH (fillfactor = 50)",
+    "CREATE TABLE b (id int PRIMARY KEY, v bigint, filler text) WITH (fillfactor = 50)",
+    "INSERT INTO a SELECT g, 1000, repeat('x', 500) FROM generate_series(1, 16000) g",
+    "INSERT INTO b SELECT * FROM a",
     "ANALYZE a",
     "ANALYZE b",
 ];
-const TOGETHER: i64 = 2 * 140_000 * 1000;
+const N_ACCOUNTS: u64 = 16_000;
+const TOGETHER: i64 = 2 * 16_000 * 1000;
+/// A split is not smaller than that, in KiB.
+const SPLIT_KB_MIN: &str = "1024";
 const SUMS: &str = "SELECT (SELECT sum(v) FROM pg.public.a) + (SELECT sum(v) FROM pg.public.b)";
+/// After so many sums it is said how far they are.
+const SUMS_PER_LINE: usize = 1000;
 
 /// Measures and prints.
 pub(crate) async fn run() -> Result<()> {
     let server = Arc::new(Postgres::start()?);
-    let file = [("pg", catalog_file("postgres", server.properties()))];
+    let mut properties = server.properties();
+    properties.insert("split_kb_min".to_owned(), SPLIT_KB_MIN.to_owned());
+    let file = [("pg", catalog_file("postgres", properties))];
     sums(&server, &file).await
 }
 
@@ -41,9 +48,12 @@ async fn sums(server: &Arc<Postgres>, file: &[(&str, String)]) -> Result<()> {
     let ended = Arc::new(AtomicBool::new(false));
     let moving = environment::spawn("transfers", transfer(Arc::clone(server), Arc::clone(&ended)));
     let mut n_torn = 0;
-    for _ in 0..n_sums {
+    for n_done in 1..=n_sums {
         let sum = number(&client.query(SUMS).await?)?;
         n_torn += usize::from(sum != TOGETHER);
+        if n_done % SUMS_PER_LINE == 0 {
+            say(&format!("{n_done} sums, {n_torn} torn"));
+        }
     }
     ended.store(true, Ordering::Relaxed);
     let n_transfers = moving.await??;
@@ -56,7 +66,7 @@ async fn transfer(server: Arc<Postgres>, ended: Arc<AtomicBool>) -> Result<u64> 
     let session = server.connect().await?;
     let mut n_transfers = 0;
     while !ended.load(Ordering::Relaxed) {
-        let id = n_transfers % 140_000 + 1;
+        let id = n_transfers % N_ACCOUNTS + 1;
         let moved = format!(
             "BEGIN; UPDATE a SET v = v - 7 WHERE id = {id}; UPDATE b SET v = v + 7 WHERE id = {id}; COMMIT"
         );

@@ -1,7 +1,7 @@
 //! `make referee`: as many random queries as there is time for, with pushdown and without.
 //!
 //! ```text
-//! referee [--pairs N] [--seed N] [--source KIND] [--minutes N] [--tasks N] [--workers N]
+//! referee [--pairs N] [--seed N] [--source KIND] [--minutes N] [--tasks N] [--workers N] [--cases-per-plan N]
 //! referee --replay SEED:CASE
 //! ```
 //! Ends with 1 when answers differ; each difference is printed with the command that replays it.
@@ -58,6 +58,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<(Plan, usize)> {
         n_concurrent: 4,
         time_max: Duration::MAX,
         n_failures_max: 5,
+        cases_per_plan: 1,
     };
     let mut n_workers = 1;
     while let Some(argument) = arguments.next() {
@@ -67,6 +68,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<(Plan, usize)> {
             "--pairs" => plan.cases = 0..number()?,
             "--seed" => plan.seed = number()?,
             "--minutes" => plan.time_max = Duration::from_secs(number()?.saturating_mul(60)),
+            "--cases-per-plan" => plan.cases_per_plan = number()?.max(1),
             "--tasks" => plan.n_concurrent = usize::try_from(number()?)?,
             "--workers" => n_workers = usize::try_from(number()?)?,
             "--source" => {
