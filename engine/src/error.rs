@@ -189,6 +189,10 @@ impl Error {
             DataFusionError::Internal(message) => {
                 Self::internal(lowered(&strip_backtrace(message)))
             }
+            // So says an average of decimals whose sum has more digits than there can be.
+            DataFusionError::Execution(message) if message.starts_with("Arithmetic Overflow") => {
+                Self::user("NUMERIC_OVERFLOW", lowered(&strip_backtrace(message)))
+            }
             _ => Self::user("EXECUTION_FAILED", lowered(&text)),
         }
     }
@@ -337,5 +341,7 @@ mod tests {
         let overflow = ArrowError::ArithmeticOverflow("1 + 2".into());
         let error = Error::from(overflow);
         assert_eq!((error.kind, error.code.as_str()), (ErrorKind::User, "NUMERIC_OVERFLOW"));
+        let average = DataFusionError::Execution("Arithmetic Overflow in AvgAccumulator".into());
+        assert_eq!(Error::from_datafusion(&average).code, "NUMERIC_OVERFLOW");
     }
 }
