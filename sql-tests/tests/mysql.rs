@@ -364,11 +364,9 @@ async fn a_relaxed_catalog_reads_ranges_of_what_a_key_begins_with() -> Result<()
         &[
             "CREATE TABLE lines.t (place int, part bigint, n int, PRIMARY KEY (part, place))",
             "INSERT INTO lines.t SELECT seq % 4, seq DIV 4, seq FROM seq_0_to_199999",
-            "CREATE TABLE lines.few (name varchar(9), id bigint PRIMARY KEY)",
-            "INSERT INTO lines.few SELECT seq, seq * 10 FROM seq_0_to_4999",
             "CREATE TABLE lines.named (name varchar(9), place int, PRIMARY KEY (name, place))",
             "INSERT INTO lines.named SELECT seq, seq FROM seq_1_to_200000",
-            "ANALYZE TABLE lines.t, lines.few, lines.named PERSISTENT FOR ALL",
+            "ANALYZE TABLE lines.t, lines.named",
         ],
     )
     .await?;
@@ -377,7 +375,7 @@ async fn a_relaxed_catalog_reads_ranges_of_what_a_key_begins_with() -> Result<()
     let plan = many.explain("lines", "t", sql).await?;
     assert!(plan.contains("splits=3") || plan.contains("splits=4"), "{plan}");
     assert_eq!(many.text("lines", "t", sql).await?, one.text("lines", "t", sql).await?);
-    let text = many.explain("lines", "named", "SELECT place FROM named").await?;
+    let text = many.explain("lines", "named", "SELECT place FROM t").await?;
     assert!(text.contains("splits=1"), "{text}");
     Ok(())
 }
