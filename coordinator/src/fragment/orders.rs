@@ -11,9 +11,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+use crate::pushdown::with_inputs;
 
 /// Puts a sort under each operator that would be refused for want of one.
 #[derive(Debug)]
@@ -54,12 +54,7 @@ fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionP
         inputs.push(input);
     }
     match is_changed {
-        true => plan
-            .replace_children(
-                inputs,
-                ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
-            )
-            .map(Transformed::yes),
+        true => with_inputs(&plan, inputs).map(Transformed::yes),
         false => Ok(Transformed::no(plan)),
     }
 }

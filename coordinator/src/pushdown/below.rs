@@ -172,7 +172,7 @@ pub(super) fn with_input(
 }
 
 /// Returns an operator over other inputs.
-pub(super) fn with_inputs(
+pub(crate) fn with_inputs(
     node: &Arc<dyn ExecutionPlan>,
     inputs: Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<Arc<dyn ExecutionPlan>> {

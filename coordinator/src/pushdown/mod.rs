@@ -31,6 +31,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use meshwork_engine::remote::{RemoteTable, waiting_for_joins};
 use meshwork_engine::settings::QuerySettings;
 
+pub(crate) use self::below::with_inputs;
+
 /// Returns the rules for physical plans with ours around them. Work is moved first, as plans are when the planner has made
 /// them: without exchanges, and each aggregate in two steps. Last, when joins and filters are settled, scans are told whom to
 /// wait for, and to prune by nothing that could lose a row.
