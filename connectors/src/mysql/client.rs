@@ -260,7 +260,7 @@ impl Client {
                 .with_hint("Raise the catalog's property statement_seconds_max."),
             // No right to a table, a column, a routine.
             1142 | 1143 | 1370 => Error::source("SOURCE_PERMISSION_DENIED", message),
-            _ => Error::source("SOURCE_QUERY_FAILED", message),
+            code => Error::source("SOURCE_QUERY_FAILED", format!("{message} (error {code})")),
         }
     }
 
