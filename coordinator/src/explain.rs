@@ -97,7 +97,8 @@ fn pushed(physical: &Arc<dyn ExecutionPlan>) -> String {
         let first = leaf.splits().next();
         let request =
             first.map_or_else(String::new, |split| leaf.source().describe(leaf.scan(), split));
-        text.push_str(&format!("{} [{n_splits} splits]: {request}\n", leaf.scan().display_name()));
+        let (name, snapshot) = (leaf.scan().display_name(), leaf.source().snapshot());
+        text.push_str(&format!("{name} [splits={n_splits}, snapshot={snapshot}]: {request}\n"));
     }
     text
 }

@@ -253,6 +253,27 @@ impl Split {
     }
 }
 
+/// What part of a query sees one state of a source that others change meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotScope {
+    /// All scans of it.
+    Query,
+    /// Each split, its own.
+    Split,
+    /// None: rows of one split may come from several states.
+    Nothing,
+}
+
+impl fmt::Display for SnapshotScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Query => "shared",
+            Self::Split => "own",
+            Self::Nothing => "none",
+        })
+    }
+}
+
 /// A source that answers a described scan with rows.
 #[async_trait]
 pub trait RowSource: fmt::Debug + Send + Sync + 'static {
@@ -303,6 +324,11 @@ pub trait RowSource: fmt::Debug + Send + Sync + 'static {
     /// [`crate::connections`].
     fn wanted(&self) -> Option<watch::Receiver<Wanted>> {
         None
+    }
+
+    /// What sees one state of the source, for EXPLAIN.
+    fn snapshot(&self) -> SnapshotScope {
+        SnapshotScope::Nothing
     }
 
     /// The request that a split becomes, for EXPLAIN: SQL, or a URL without secrets.

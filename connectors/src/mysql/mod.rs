@@ -38,7 +38,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connections::Wanted;
 use meshwork_engine::connector::{
-    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
+    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, SnapshotScope, Split,
+    TableEntry,
 };
 use meshwork_engine::remote::{RemoteScan, RemoteTable, RowWriter};
 use meshwork_engine::scope::QueryScope;
@@ -284,6 +285,10 @@ impl RowSource for MySqlSource {
 
     fn wanted(&self) -> Option<watch::Receiver<Wanted>> {
         Some(self.client.connections.wanted())
+    }
+
+    fn snapshot(&self) -> SnapshotScope {
+        SnapshotScope::Split
     }
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {

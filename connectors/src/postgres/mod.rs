@@ -47,7 +47,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connections::Wanted;
 use meshwork_engine::connector::{
-    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
+    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, SnapshotScope, Split,
+    TableEntry,
 };
 use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan, RemoteTable, RowWriter};
 use meshwork_engine::scope::QueryScope;
@@ -246,6 +247,10 @@ impl RowSource for PostgresSource {
 
     fn wanted(&self) -> Option<watch::Receiver<Wanted>> {
         Some(self.server.connections.wanted())
+    }
+
+    fn snapshot(&self) -> SnapshotScope {
+        SnapshotScope::Query
     }
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {

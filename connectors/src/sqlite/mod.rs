@@ -28,7 +28,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::catalog::Properties;
 use meshwork_engine::connector::{
-    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, Split, TableEntry,
+    Connector, CreateTable, Outcome, Pushdown, ReadVersion, RowSource, SnapshotScope, Split,
+    TableEntry,
 };
 use meshwork_engine::remote::{RemoteScan, RemoteTable, RowWriter};
 use meshwork_engine::scope::QueryScope;
@@ -234,6 +235,10 @@ impl RowSource for SqliteSource {
         settings: &QuerySettings,
     ) -> Result<SendableRecordBatchStream> {
         read::open(self, scan, settings.batch_size)
+    }
+
+    fn snapshot(&self) -> SnapshotScope {
+        SnapshotScope::Split
     }
 
     fn describe(&self, scan: &RemoteScan, _split: &Split) -> String {

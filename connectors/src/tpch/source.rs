@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use meshwork_engine::connector::{Outcome, Pushdown, RowSource, Split};
+use meshwork_engine::connector::{Outcome, Pushdown, RowSource, SnapshotScope, Split};
 use meshwork_engine::remote::{Reason, ReasonCode, RemoteScan};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
@@ -112,6 +112,10 @@ impl RowSource for TpchSource {
             Ok(())
         });
         Ok(builder.build())
+    }
+
+    fn snapshot(&self) -> SnapshotScope {
+        SnapshotScope::Query
     }
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::Result;
 use crate::connections::Wanted;
-use crate::connector::{Outcome, Pushdown, RowSource, Split};
+use crate::connector::{Outcome, Pushdown, RowSource, SnapshotScope, Split};
 use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
 use crate::statistics::TableStatistics;
@@ -224,6 +224,10 @@ impl RowSource for Guarded {
 
     fn wanted(&self) -> Option<watch::Receiver<Wanted>> {
         self.source.wanted()
+    }
+
+    fn snapshot(&self) -> SnapshotScope {
+        self.source.snapshot()
     }
 
     fn describe(&self, scan: &RemoteScan, split: &Split) -> String {
