@@ -8,7 +8,7 @@ use mysql_async::Value;
 use super::options::ZeroDates;
 use super::protocol::Raw;
 use super::types::name_of;
-use crate::relational::{Bound, Column, decimal, wide_decimal};
+use crate::relational::{Bound, Column, TOTAL_DIGITS, decimal, wide_decimal};
 
 /// Days from the first of the common era to 1970-01-01.
 const EPOCH_DAYS: i64 = 719_163;
@@ -44,6 +44,9 @@ impl Becomes {
             DataType::Utf8 => Self::Text { has_time: name_of(&column.remote_type) != "date" },
             DataType::Binary => Self::Bytes,
             DataType::Boolean => Self::Truth,
+            DataType::Decimal128(_, scale) if column.is_total() => {
+                Self::Decimal { precision: TOTAL_DIGITS, scale }
+            }
             DataType::Decimal128(precision, scale) => Self::Decimal { precision, scale },
             DataType::Decimal256(precision, scale) => Self::WideDecimal { precision, scale },
             DataType::Date32 => Self::Date,

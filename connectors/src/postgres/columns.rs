@@ -109,7 +109,10 @@ impl Detail {
     pub(super) fn of(column: &RemoteColumn) -> Result<Self> {
         if column.detail.is_null() {
             return Ok(Self {
-                wire: Wire::of_computed(&column.data_type)?,
+                wire: match column.is_total() {
+                    true => Wire::of_total(&column.data_type)?,
+                    false => Wire::of_computed(&column.data_type)?,
+                },
                 sent: Sent::Itself,
                 meaning: Meaning::Opaque,
                 may_become_null: false,

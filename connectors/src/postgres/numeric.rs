@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use datafusion::arrow::datatypes::{Decimal128Type, Decimal256Type, DecimalType, i256};
 
 use super::values::Unfit;
+use crate::relational::TOTAL_DIGITS;
 
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xC000;
@@ -43,7 +44,8 @@ pub(super) fn decimal128(bytes: &[u8], digits: Digits) -> Result<i128, Unfit> {
         Some(value) => i128::from(value?),
         None => long(parts.groups, shift)?,
     };
-    if !Decimal128Type::is_valid_decimal_precision(value, digits.precision) {
+    let is_bound = digits.precision < TOTAL_DIGITS;
+    if is_bound && !Decimal128Type::is_valid_decimal_precision(value, digits.precision) {
         return Err(TOO_LONG);
     }
     Ok(if parts.is_negative { -value } else { value })

@@ -8,6 +8,8 @@ use datafusion::arrow::datatypes::{
 use meshwork_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::relational::TOTAL_DIGITS;
+
 /// What the server adds to the modifier of a numeric.
 const MODIFIER_OFFSET: i32 = 4;
 /// The zone of instants.
@@ -124,6 +126,19 @@ impl Wire {
         }
     }
 
+    /// The same of a sum that others may be added to.
+    ///
+    /// # Errors
+    /// As those of [`Wire::of_computed`].
+    pub(super) fn of_total(data_type: &DataType) -> Result<Self> {
+        match data_type {
+            DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale) => {
+                Ok(Self::Decimal128 { precision: TOTAL_DIGITS, scale: *scale })
+            }
+            other => Self::of_computed(other),
+        }
+    }
+
     /// Returns the server's type for a computed value.
     pub(super) fn computed_type(&self) -> String {
         match self {
@@ -144,7 +159,9 @@ impl Wire {
             Self::Count => DataType::UInt64,
             Self::Float32 => DataType::Float32,
             Self::Float64 => DataType::Float64,
-            Self::Decimal128 { precision, scale } => DataType::Decimal128(*precision, *scale),
+            Self::Decimal128 { precision, scale } => {
+                DataType::Decimal128((*precision).min(DECIMAL128_MAX_PRECISION), *scale)
+            }
             Self::Decimal256 { precision, scale } => DataType::Decimal256(*precision, *scale),
             Self::Text | Self::PaddedText | Self::Uuid => DataType::Utf8,
             Self::Bytes => DataType::Binary,

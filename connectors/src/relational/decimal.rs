@@ -18,6 +18,9 @@ const SHORT_POWERS: [i64; SHORT_DIGITS + 1] = {
     powers
 };
 
+/// The digits of a sum that others may be added to: as many as 128 bits have.
+pub const TOTAL_DIGITS: u8 = 39;
+
 /// Returns the exact decimal that a text spells (`-12.30`), or `None` if it spells none of that precision
 /// and scale.
 pub fn decimal_cell(text: &[u8], precision: u8, scale: i8) -> Option<Cell<'static>> {
@@ -27,7 +30,7 @@ pub fn decimal_cell(text: &[u8], precision: u8, scale: i8) -> Option<Cell<'stati
     }
 }
 
-/// The same of at most 38 digits. Most are short, and long arithmetic is slow.
+/// The same of at most 38 digits, or of [`TOTAL_DIGITS`] as far as 128 bits go. Most are short, and long arithmetic is slow.
 #[inline]
 pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     if text.len() + usize::from(scale.unsigned_abs()) <= SHORT_DIGITS {
@@ -45,7 +48,8 @@ pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
         value = value.checked_mul(10)?.checked_add(digit.into())?;
         Some(())
     })?;
-    let fits = value < 10_i128.checked_pow(precision.into())?;
+    // All numbers of 128 bits have less than 40 digits.
+    let fits = 10_i128.checked_pow(precision.into()).is_none_or(|power| value < power);
     fits.then_some(if negative { -value } else { value })
 }
 

@@ -28,7 +28,7 @@ pub use asker::{PRODUCT, asker};
 pub use bind::{Bound, bound};
 pub use change::change_statement;
 pub use columns::{Cell, Column, Columns, bytes_of, counted};
-pub use decimal::{decimal, decimal_cell, wide_decimal};
+pub use decimal::{TOTAL_DIGITS, decimal, decimal_cell, wide_decimal};
 pub use dialect::{
     Dialect, date_text, finite, hexadecimal, standard_comparison, standard_list, standard_string,
     timestamp_text,

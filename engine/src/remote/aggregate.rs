@@ -104,12 +104,16 @@ impl Measure {
 
     fn output(&self, columns: &[RemoteColumn]) -> RemoteColumn {
         let picked = self.picked(columns);
-        RemoteColumn {
+        let column = RemoteColumn {
             name: self.name.clone(),
             data_type: self.data_type.clone(),
             nullable: self.nullable,
             remote_type: picked.map_or_else(String::new, |column| column.remote_type.clone()),
             detail: picked.map_or(Json::Null, |column| column.detail.clone()),
+        };
+        match self.function {
+            Function::Sum => column.into_total(),
+            Function::Count | Function::CountOrNull | Function::Min | Function::Max => column,
         }
     }
 }

@@ -23,7 +23,21 @@ pub struct RemoteColumn {
     pub detail: Value,
 }
 
+/// Stands for the type of a sum: no source has a type of this name.
+const TOTAL: &str = "(total)";
+
 impl RemoteColumn {
+    /// Makes the column a sum of decimals that others may be added to: with all 128 bits, whatever digits its type has.
+    pub(super) fn into_total(self) -> Self {
+        Self { remote_type: TOTAL.to_owned(), ..self }
+    }
+
+    /// Whether the column is a sum that others may be added to. Where its decimals have 38 digits it may hold more: whether the
+    /// whole sum fits is seen when it is whole.
+    pub fn is_total(&self) -> bool {
+        self.remote_type == TOTAL
+    }
+
     /// Returns the column of which no more is known than what the engine sees.
     pub fn of_field(field: &Field) -> Self {
         Self {

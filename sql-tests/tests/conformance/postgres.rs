@@ -351,7 +351,7 @@ impl Source for PostgreSql {
             ),
             (
                 "SELECT flag, sum(amount), max(day), count(name) FILTER (WHERE id > 5) FROM {t} GROUP BY flag",
-                "SELECT \"flag\", sum(\"amount\")::numeric(38,2), max(\"day\"), \
+                "SELECT \"flag\", sum(\"amount\")::numeric(39,2), max(\"day\"), \
                  count(CASE WHEN \"id\" > 5 THEN \"name\" END) FROM",
             ),
             ("SELECT avg(amount * 2) FROM {t}", "sum((\"amount\" * (2)))::numeric("),
