@@ -4,6 +4,7 @@
 //! between users but the functions and the object stores.
 
 mod inserts;
+mod keys;
 mod multisets;
 mod subqueries;
 mod types;

@@ -10,13 +10,15 @@ use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 
+use super::keys::TooLargeKeys;
+
 /// A rule as the optimizer keeps it.
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
 /// The rule that changes types.
 const CHANGES_TYPES: &str = "single_distinct_aggregation_to_group_by";
 
-/// Returns DataFusion's rules; none changes the type of a column.
+/// Returns DataFusion's rules, of which none changes the type of a column, and what they leave out.
 pub(crate) fn optimizer_rules() -> Vec<Rule> {
     let kept = |rule: Rule| -> Rule {
         match rule.name() {
@@ -24,7 +26,8 @@ pub(crate) fn optimizer_rules() -> Vec<Rule> {
             _ => rule,
         }
     };
-    Optimizer::new().rules.into_iter().map(kept).collect()
+    let last: Rule = Arc::new(TooLargeKeys);
+    Optimizer::new().rules.into_iter().map(kept).chain([last]).collect()
 }
 
 #[derive(Debug)]
