@@ -12,6 +12,7 @@ pub mod connector;
 pub mod environment;
 pub mod error;
 pub mod functions;
+pub mod join_side;
 pub mod named_files;
 pub mod node;
 pub mod remote;

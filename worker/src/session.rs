@@ -12,7 +12,7 @@ use datafusion_distributed::{
 };
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use meshwork_engine::catalog::CatalogRegistry;
-use meshwork_engine::codec::RemoteScanCodec;
+use meshwork_engine::codec::NodeCodec;
 use meshwork_engine::codec::channel::named_task;
 use meshwork_engine::functions;
 use meshwork_engine::settings::{QuerySettings, set_for_all_nodes};
@@ -60,7 +60,7 @@ impl WorkerSessionBuilder for TaskSessions {
             control.catalogs_at(settings.catalogs_generation).await?;
         }
         builder = builder
-            .with_distributed_user_codec(RemoteScanCodec::new(Arc::clone(&self.catalogs)))
+            .with_distributed_user_codec(NodeCodec::new(Arc::clone(&self.catalogs)))
             .with_distributed_channel_resolver(Arc::clone(&self.channels))
             .with_distributed_worker_plan_rewrite_handler(make_stoppable);
         for codec in &self.codecs {

@@ -11,6 +11,7 @@
 //! never an answer. With fewer than two workers a query stays DataFusion's own plan in this process.
 
 mod few_rows;
+mod join_sides;
 mod known_sides;
 mod orders;
 mod placement;
@@ -38,7 +39,7 @@ use datafusion_distributed::{
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use meshwork_engine::Result;
 use meshwork_engine::catalog::CatalogRegistry;
-use meshwork_engine::codec::RemoteScanCodec;
+use meshwork_engine::codec::NodeCodec;
 use meshwork_engine::settings::QuerySettings;
 use url::Url;
 
@@ -90,7 +91,7 @@ impl Distribution {
         Self {
             workers,
             channels,
-            codecs: vec![Arc::new(RemoteScanCodec::new(catalogs))],
+            codecs: vec![Arc::new(NodeCodec::new(catalogs))],
             file_bytes_per_partition: FILE_BYTES_PER_PARTITION,
             n_tasks_max: 0,
         }
@@ -166,13 +167,14 @@ impl Distribution {
 }
 
 /// Returns the rules that every session begins with: DataFusion's, but for one that can be wrong, and what its choice
-/// of sides and its sorts leave out.
+/// of sides, its joins and its sorts leave out.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = Vec::new();
     for rule in PhysicalOptimizer::new().rules {
         match rule.name() {
             "aggregate_statistics" => rules.push(Arc::new(proven::ProvenAnswers::default())),
             "join_selection" => rules.extend([rule, Arc::new(known_sides::KnownSides)]),
+            "EnsureRequirements" => rules.extend([Arc::new(join_sides::JoinSides), rule]),
             "SanityCheckPlan" => rules.extend([Arc::new(orders::LostOrders), rule]),
             _ => rules.push(rule),
         }

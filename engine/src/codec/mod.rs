@@ -1,5 +1,5 @@
 //! How plans and batches travel: `RemoteScanExec` as JSON of its scan and splits, for which the receiving
-//! node finds the connector; everything over the channels in [`channel`].
+//! node finds the connector, `JoinSideExec` as nothing above its input; everything over the channels in [`channel`].
 //!
 //! Together with the coordinator's `fragment/` and `schedule/` and the worker, this is the only place that
 //! may name the distributed runtime.
@@ -21,16 +21,17 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::catalog::CatalogRegistry;
 use crate::connector::Split;
+use crate::join_side::JoinSideExec;
 use crate::remote::{RemoteScan, RemoteScanExec, guarded};
 use crate::settings::QuerySettings;
 
-/// Encodes the leaf of row sources; decodes it against the node's own catalogs.
+/// Encodes nodes of ours; decodes the leaf of row sources against the node's own catalogs.
 #[derive(Debug)]
-pub struct RemoteScanCodec {
+pub struct NodeCodec {
     catalogs: Arc<CatalogRegistry>,
 }
 
-impl RemoteScanCodec {
+impl NodeCodec {
     /// Returns the codec of a node.
     pub fn new(catalogs: Arc<CatalogRegistry>) -> Self {
         Self { catalogs }
@@ -47,14 +48,17 @@ struct Encoded {
     dynamic_filters: Vec<Vec<u8>>,
 }
 
-impl PhysicalExtensionCodec for RemoteScanCodec {
+impl PhysicalExtensionCodec for NodeCodec {
     fn try_decode(
         &self,
         buf: &[u8],
-        _inputs: &[Arc<dyn ExecutionPlan>],
+        inputs: &[Arc<dyn ExecutionPlan>],
         ctx: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        if let [input] = inputs {
+            return Ok(Arc::new(JoinSideExec::new(Arc::clone(input))));
+        }
         let encoded: Encoded = serde_json::from_slice(buf)
             .map_err(|e| Error::internal("plan leaf cannot be decoded").caused_by(&e))?;
         let Encoded { scan, groups, is_part, dynamic_filters } = encoded;
@@ -80,9 +84,12 @@ impl PhysicalExtensionCodec for RemoteScanCodec {
         buf: &mut Vec<u8>,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> DataFusionResult<()> {
+        if node.is::<JoinSideExec>() {
+            return Ok(());
+        }
         let Some(leaf) = node.downcast_ref::<RemoteScanExec>() else {
             let name = node.name();
-            return Err(DataFusionError::Internal(format!("{name} is not a leaf of ours")));
+            return Err(DataFusionError::Internal(format!("{name} is not a node of ours")));
         };
         let filters = leaf.dynamic_filters().iter();
         let filters = filters.map(|filter| {
