@@ -3,10 +3,11 @@
 //! The server's own log says what it was asked.
 
 use anyhow::{Context, Result, ensure};
+use arrow::util::pretty::pretty_format_batches;
 use meshwork::client::Client;
 use meshwork_sql_tests::cluster::{Cluster, Shape};
 use meshwork_sql_tests::compare::same_rows;
-use meshwork_sql_tests::servers::Postgres;
+use meshwork_sql_tests::servers::{MariaDb, Postgres};
 use meshwork_sql_tests::spread::catalog_file;
 
 /// Rows of the large table: enough for more than one split.
@@ -173,6 +174,58 @@ async fn the_same_rows_are_read_once() -> Result<()> {
     );
     let reads = federation.reads(&mut client, &sql).await?;
     ensure!(reads.len() == 1 && reads[0].contains("\"id\" IN ("), "{reads:?}");
+    Ok(())
+}
+
+/// What a part of a table adds up to may have a digit more than the whole; a whole with a digit too many is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_sum_may_be_larger_than_the_sum() -> Result<()> {
+    let (postgres, mariadb) = (Postgres::start()?, MariaDb::start()?);
+    postgres
+        .execute(&[
+            "CREATE TABLE sums (n numeric(38,2), filler char(500) DEFAULT 'x')",
+            "INSERT INTO sums SELECT CASE WHEN id <= 15000 THEN 86000000000000000000000000000000.25 \
+               WHEN id > 45000 THEN -86000000000000000000000000000000 ELSE 0 END FROM generate_series(1, 60000) id",
+        ])
+        .await?;
+    mariadb
+        .execute(&[
+            "CREATE DATABASE large",
+            "USE large",
+            "CREATE TABLE large.sums (id int PRIMARY KEY, n decimal(38,2))",
+            "INSERT INTO large.sums SELECT seq, CASE WHEN seq <= 4 THEN 300000000000000000000000000000000000.25 \
+               ELSE -300000000000000000000000000000000000 END FROM seq_1_to_8",
+            "INSERT INTO large.sums VALUES (0, 1), (9, 1)",
+            "ANALYZE TABLE large.sums",
+        ])
+        .await?;
+    let mut in_ranges = mariadb.properties();
+    in_ranges.insert("read_consistency".to_owned(), "relaxed".to_owned());
+    in_ranges.insert("split_rows_min".to_owned(), "4".to_owned());
+    let catalogs = [
+        ("pg", catalog_file("postgres", postgres.properties())),
+        ("my", catalog_file("mysql", in_ranges)),
+    ];
+    let cluster = Cluster::start(Shape::Standalone, &catalogs).await?;
+    let mut client = cluster.client().await?;
+    for (table, total) in [("pg.public.sums", "3750"), ("my.large.sums", "3")] {
+        let sql = format!("SELECT sum(n) FROM {table}");
+        let too_large = format!("{sql} WHERE n >= 0");
+        for asked in [&sql, &too_large] {
+            let plan = client.query(&format!("EXPLAIN {asked}")).await?;
+            let plan = pretty_format_batches(&plan)?.to_string();
+            let is_pushed = plan.contains("SELECT sum(") && !plan.contains("splits=1");
+            ensure!(is_pushed, "{plan}");
+        }
+        let expected = client.query(&format!("SELECT CAST({total} AS DECIMAL(38,2))")).await?;
+        same_rows(&expected, &client.query(&sql).await?).with_context(|| sql.clone())?;
+        for pushdown in ["true", "false"] {
+            client.run(&format!("SET SESSION pushdown = {pushdown}")).await?;
+            let error = client.query(&too_large).await.err().with_context(|| too_large.clone())?;
+            ensure!(error.code == "NUMERIC_OVERFLOW", "{too_large}: {error:?}");
+        }
+        client.run("RESET SESSION pushdown").await?;
+    }
     Ok(())
 }
 

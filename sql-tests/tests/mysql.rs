@@ -380,29 +380,6 @@ async fn a_relaxed_catalog_reads_ranges_of_what_a_key_begins_with() -> Result<()
     Ok(())
 }
 
-/// What a range adds up to may have a digit more than the whole.
-#[tokio::test]
-async fn parts_of_a_sum_may_be_larger_than_the_sum() -> Result<()> {
-    let server = database(
-        "large",
-        &[
-            "CREATE TABLE large.t (id int PRIMARY KEY, n decimal(38,2))",
-            "INSERT INTO large.t SELECT seq, CASE WHEN seq <= 4 THEN 300000000000000000000000000000000000.25 ELSE -300000000000000000000000000000000000 END FROM seq_1_to_8",
-            "INSERT INTO large.t VALUES (0, 1), (9, 1)",
-            "ANALYZE TABLE large.t",
-        ],
-    )
-    .await?;
-    let properties = [("read_consistency", "relaxed"), ("split_rows_min", "4")];
-    let source = source(&server, &properties)?;
-    let sql = "SELECT sum(n) FROM t";
-    let plan = source.explain("large", "t", sql).await?;
-    assert!(plan.contains("splits=2") && plan.contains("sum("), "{plan}");
-    let total = source.text("large", "t", sql).await?;
-    assert!(total.contains(" 3.00 "), "{total}");
-    Ok(())
-}
-
 #[tokio::test]
 async fn a_scan_is_one_snapshot() -> Result<()> {
     let server = database(

@@ -5,7 +5,7 @@
 
 use meshwork_engine::Result;
 use meshwork_engine::connector::Outcome;
-use meshwork_engine::remote::{Function, Literal, Measure, Reason, ReasonCode, RemoteColumn};
+use meshwork_engine::remote::{Literal, Measure, Reason, ReasonCode, RemoteColumn};
 
 use super::columns::{Detail, Meaning, Sent};
 use super::wire::Wire;
@@ -94,12 +94,7 @@ impl Dialect for Postgres {
         if is_as_wanted {
             return Ok(computed);
         }
-        let wire = match measure.function {
-            Function::Sum => Wire::of_total(&measure.data_type)?,
-            Function::Count | Function::CountOrNull | Function::Min | Function::Max => {
-                Wire::of_computed(&measure.data_type)?
-            }
-        };
+        let wire = Detail::of(&measure.output(columns))?.wire;
         Ok(format!("{computed}::{}", wire.computed_type()))
     }
 

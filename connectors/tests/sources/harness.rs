@@ -12,7 +12,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::physical_plan::{collect, displayable};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion_proto::bytes::{physical_plan_from_bytes, physical_plan_to_bytes};
 use meshwork_engine::catalog::{CatalogDefinition, CatalogRegistry};
 use meshwork_engine::connector::{Connector, ReadVersion};
@@ -98,6 +98,20 @@ impl Catalogs {
             Ok(batches) => panic!("{sql} answered {} batches", batches.len()),
             Err(error) => error,
         }
+    }
+
+    /// How many bytes of files a query reads.
+    pub(crate) async fn bytes_read(&self, sql: &str) -> usize {
+        fn of(plan: &Arc<dyn ExecutionPlan>) -> usize {
+            let metrics = plan.metrics().and_then(|metrics| metrics.sum_by_name("bytes_scanned"));
+            let own = metrics.map_or(0, |bytes| bytes.as_usize());
+            own + plan.children().into_iter().map(of).sum::<usize>()
+        }
+        let context = self.context(sql).await.unwrap();
+        let plan = context.state().create_logical_plan(sql).await.unwrap();
+        let plan = context.state().create_physical_plan(&plan).await.unwrap();
+        collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
+        of(&plan)
     }
 
     /// The physical plan of a query as text.

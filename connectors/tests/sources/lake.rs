@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use meshwork_engine::ErrorKind;
 use meshwork_engine::connector::CreateTable;
@@ -237,6 +237,25 @@ async fn two_catalogs_with_the_same_paths_are_told_apart() {
         let sql = format!("SELECT min(id), max(id) FROM {name}.s.t");
         assert_eq!(lake.rows(&sql).await, [format!("{id}|{id}")]);
     }
+}
+
+#[tokio::test]
+async fn of_a_struct_only_the_members_are_read_that_a_query_names() {
+    let lake = Lake::new();
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
+    let texts = (0..1_000).map(|n| format!("{n:04}").repeat(250));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+    let members = vec![
+        (Arc::new(Field::new("number", DataType::Int64, false)), numbers),
+        (Arc::new(Field::new("text", DataType::Utf8, false)), texts),
+    ];
+    let columns: [(&str, ArrayRef); 1] = [("s", Arc::new(StructArray::from(members)))];
+    lake.batch("s/t.parquet", &RecordBatch::try_from_iter(columns).unwrap());
+    let sql = "SELECT sum(s['number']) FROM lake.s.t";
+    assert_eq!(lake.rows(sql).await, ["499500"]);
+    let number = lake.catalogs.bytes_read(sql).await;
+    let text = lake.catalogs.bytes_read("SELECT max(s['text']) FROM lake.s.t").await;
+    assert!(0 < number && number < 50_000 && text > 500_000, "{number} and {text} bytes");
 }
 
 #[tokio::test]

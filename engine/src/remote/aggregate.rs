@@ -102,7 +102,8 @@ impl Measure {
         (column.data_type == self.data_type).then_some(column)
     }
 
-    fn output(&self, columns: &[RemoteColumn]) -> RemoteColumn {
+    /// Returns the column of its values, as the source returns them.
+    pub fn output(&self, columns: &[RemoteColumn]) -> RemoteColumn {
         let picked = self.picked(columns);
         let column = RemoteColumn {
             name: self.name.clone(),
