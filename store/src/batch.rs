@@ -16,17 +16,18 @@ use crate::delta::sort::sort_and_fold;
 use crate::environment::{blocking, new_ulid};
 use crate::error::{Error, Result};
 use crate::log::commit::{Committed, Transaction};
+use crate::log::deltas::{DeltaId, PRIMARY};
 use crate::log::record::{App, FileEntry, Operation, ReadScope, TableChange, TransactionId};
 use crate::names::data_file;
 use crate::table::{TableDef, TableId};
-use crate::version::Version;
+use crate::version::{Version, VersionRange};
 
 /// Memory of the rows of one batch; sorting and encoding them takes some three times as much for a while. Larger loads
 /// are cut into several batches by their sender.
 pub const BATCH_BYTES_MAX: u64 = 1 << 30;
 
 /// Rows per data file: with usual rows some 100 MB.
-const FILE_ROWS_MAX: usize = 4 << 20;
+pub(crate) const FILE_ROWS_MAX: usize = 4 << 20;
 
 /// How often a file is put under a new name when the object store fails.
 const PUT_ATTEMPTS_MAX: u32 = 5;
@@ -74,6 +75,11 @@ impl Batch {
     /// Returns the identity of the transaction. With it the history tells whether a commit of unknown outcome landed.
     pub fn txn(&self) -> TransactionId {
         self.txn
+    }
+
+    /// Returns the tables that have rows in it.
+    pub fn tables(&self) -> Vec<TableId> {
+        self.tables.keys().copied().collect()
     }
 
     /// Adds rows to a table. Columns are found by name; missing ones are NULL.
@@ -143,7 +149,7 @@ impl Batch {
             let schema = staged.def.schema;
             let add = stage(&self.database, staged, expected).await?;
             if !add.is_empty() {
-                transaction.tables.push(TableChange { id, schema, add });
+                transaction.tables.push(TableChange { add, ..TableChange::of(id, schema) });
             }
         }
         self.database.log().commit(transaction).await
@@ -159,32 +165,33 @@ async fn stage(
     let Staged { def, batches } = staged;
     let id = database.id().to_string();
     let table = Arc::clone(&def);
+    let to_be = DeltaId { index: PRIMARY, v: VersionRange::single(expected) };
     let encode = move || -> Result<Vec<EncodedFile>> {
         let delta = sort_and_fold(&table, batches)?;
         let starts = (0..delta.num_rows()).step_by(FILE_ROWS_MAX);
         let slices =
             starts.map(|start| delta.slice(start, FILE_ROWS_MAX.min(delta.num_rows() - start)));
-        slices.map(|slice| file::encode(&id, &table, expected, &slice)).collect()
+        slices.map(|slice| file::encode(&id, &table, to_be, &slice)).collect()
     };
     let files = blocking(database.environment().as_ref(), encode).await??;
     stream::iter(files)
-        .map(|file| put(database, &def, expected, file))
+        .map(|file| put(database, &def, file))
         .buffered(PUTS_AT_ONCE)
         .try_collect()
         .await
 }
 
 /// Puts a file under a fresh name, and under another one if that fails: a name whose put failed may hold anything.
-async fn put(
+pub(crate) async fn put(
     database: &Database,
     def: &TableDef,
-    expected: Version,
     file: EncodedFile,
 ) -> Result<Arc<FileEntry>> {
     let EncodedFile { bytes, mut entry } = file;
+    let delta = DeltaId { index: entry.index, v: entry.v };
     let mut attempt = 1;
     loop {
-        let path = data_file(&def.id, expected, new_ulid(database.environment().as_ref()));
+        let path = data_file(&def.id, delta, new_ulid(database.environment().as_ref()));
         let object = database.object_path(&path);
         match database.log().objects.create(&object, bytes.clone()).await {
             Ok(()) => {

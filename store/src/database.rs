@@ -15,7 +15,7 @@ use crate::environment::{Environment, SystemEnvironment, new_ulid};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::log::commit::{Committed, Log, Transaction};
-use crate::log::record::{FileEntry, Operation, TransactionId};
+use crate::log::record::{FileEntry, Operation, TableChange, TransactionId};
 use crate::log::state::State;
 use crate::names::Names;
 use crate::objects::Objects;
@@ -210,13 +210,22 @@ impl Database {
         self.log.commit(transaction).await
     }
 
-    /// Makes `oldest` the oldest version that is served. Files stay: nothing is deleted yet.
+    /// Makes `oldest` the oldest version that is served, and lets the deltas go that no version from there on needs. Their
+    /// files stay: nothing is deleted yet.
     ///
     /// # Errors
-    /// User if the version is not there yet or no longer; otherwise as [`Batch::commit`].
+    /// User if the version is not there yet or no longer; [`Error::Conflict`] if others let deltas go meanwhile; otherwise
+    /// as [`Batch::commit`].
     pub async fn expire_before(&self, oldest: Version) -> Result<Committed> {
         let mut transaction = self.transaction(Operation::Vacuum).await?;
         transaction.low_water = Some(oldest);
+        for table in self.state().tables() {
+            let drop = table.deltas.superseded(oldest);
+            if !drop.is_empty() {
+                let change = TableChange::of(table.def.id, table.def.schema);
+                transaction.tables.push(TableChange { drop, ..change });
+            }
+        }
         self.log.commit(transaction).await
     }
 

@@ -23,6 +23,7 @@
 
 mod batch;
 mod checksum;
+mod compact;
 mod database;
 mod delta;
 mod durable;
@@ -32,8 +33,10 @@ mod error;
 mod history;
 mod location;
 pub mod log;
+mod maintain;
 mod names;
 mod objects;
+pub mod policy;
 mod sealed;
 mod snapshot;
 pub mod stats;
@@ -42,6 +45,7 @@ mod version;
 
 pub use batch::{BATCH_BYTES_MAX, Batch};
 pub use checksum::Checksum;
+pub use compact::{CompactOptions, Compacted};
 pub use database::{Database, Options};
 pub use delta::merge::{MergeRuns, Run};
 pub use durable::DurableLocal;
@@ -49,8 +53,10 @@ pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, ErrorKind, Result};
 pub use location::Location;
 pub use log::commit::Committed;
+pub use log::deltas::{Delta, DeltaId, Deltas};
 pub use log::record::{
-    App, ColumnStats, FileChecksums, FileEntry, Operation, Record, TableChange, TransactionId,
+    App, ColumnStats, FileChecksums, FileEntry, Merge, Operation, Record, TableChange,
+    TransactionId,
 };
 pub use log::state::{State, TableState};
 pub use snapshot::{ReadAt, Snapshot, TableSnapshot};

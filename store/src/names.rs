@@ -12,8 +12,9 @@
 use object_store::path::Path;
 use ulid::Ulid;
 
+use crate::log::deltas::DeltaId;
 use crate::table::TableId;
-use crate::version::Version;
+use crate::version::VersionRange;
 
 /// How many records share a folder of the log.
 const RECORDS_PER_FOLDER: u64 = 10_000;
@@ -71,10 +72,10 @@ pub(crate) fn checkpoint_part(table: &TableId, lsn: u64, ulid: Ulid) -> String {
     format!("_chk/part/{table}-{lsn}-{ulid}.jsonl.zst")
 }
 
-/// Returns the name of a data file of the primary order, relative to the root.
-pub(crate) fn data_file(table: &TableId, version: Version, ulid: Ulid) -> String {
-    let version = version.0;
-    format!("t/{table}/0/{version:016}-{version:016}/{ulid}.parquet")
+/// Returns the name of a data file of a delta, relative to the root.
+pub(crate) fn data_file(table: &TableId, delta: DeltaId, ulid: Ulid) -> String {
+    let DeltaId { index, v: VersionRange { lo, hi } } = delta;
+    format!("t/{table}/{index}/{:016}-{:016}/{ulid}.parquet", lo.0, hi.0)
 }
 
 #[cfg(test)]

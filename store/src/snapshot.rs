@@ -8,10 +8,11 @@ use std::sync::Arc;
 use crate::database::Database;
 use crate::delta::merge::MergeRuns;
 use crate::error::{Error, Result};
+use crate::log::deltas::{Delta, DeltaId, Deltas, PRIMARY};
 use crate::log::record::FileEntry;
 use crate::log::state::{State, TableState};
-use crate::table::TableDef;
-use crate::version::Version;
+use crate::table::{TableDef, TableId};
+use crate::version::{Version, VersionRange};
 
 /// Which version to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,18 +90,54 @@ impl Snapshot {
                 begins: table.begins,
             });
         }
-        Ok(TableSnapshot { table: Arc::clone(table), version: self.version })
+        TableSnapshot::new(Arc::clone(table), self.version)
+    }
+
+    /// Returns the table of an identity as of the version; None if there is none, or not yet.
+    ///
+    /// # Errors
+    /// As [`Self::table`].
+    pub fn table_of(&self, id: TableId) -> Result<Option<TableSnapshot>> {
+        let found = self.state.tables.get(&id).filter(|table| table.begins <= self.version);
+        found.map(|table| TableSnapshot::new(Arc::clone(table), self.version)).transpose()
     }
 }
+
+/// What opening a file costs, in rows that could be read meanwhile.
+const FILE_COST_ROWS: u64 = 4096;
 
 /// A table at one version.
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
     table: Arc<TableState>,
     version: Version,
+    chosen: Vec<Arc<Delta>>,
 }
 
 impl TableSnapshot {
+    pub(crate) fn new(table: Arc<TableState>, version: Version) -> Result<Self> {
+        let cost = |delta: &Delta| delta.rows() + delta.files.len() as u64 * FILE_COST_ROWS;
+        let Some(chosen) = table.deltas.spanning(PRIMARY, version, cost) else {
+            let evidence = format!("no deltas hold the updates up to {version}");
+            return Err(Error::corrupt(table.def.full_name(), evidence));
+        };
+        Ok(Self { table, version, chosen })
+    }
+
+    /// Returns the same read from other deltas: for checks, because the rows are the same.
+    ///
+    /// # Errors
+    /// User if they do not hold each update up to the version exactly once.
+    pub fn read_from(&self, deltas: &[DeltaId]) -> Result<Self> {
+        let all = &self.table.deltas;
+        let range = VersionRange { lo: Version(0), hi: self.version };
+        let refuse = |reason| Error::Rows { table: self.def().full_name(), reason };
+        all.tile(PRIMARY, range, deltas).map_err(refuse)?;
+        let mut chosen: Vec<_> = deltas.iter().filter_map(|id| all.get(*id).cloned()).collect();
+        chosen.sort_by_key(|delta| delta.id);
+        Ok(Self { table: Arc::clone(&self.table), version: self.version, chosen })
+    }
+
     /// Returns the definition.
     pub fn def(&self) -> &Arc<TableDef> {
         &self.table.def
@@ -111,11 +148,20 @@ impl TableSnapshot {
         self.version
     }
 
-    /// Returns the live files, oldest version first. Together they hold every update up to the version exactly once.
-    pub fn files(&self) -> &[Arc<FileEntry>] {
-        // Files come in version order, so the live ones are a prefix.
-        let n_live = self.table.files.partition_point(|file| file.v.hi <= self.version);
-        self.table.files.get(..n_live).unwrap_or_default()
+    /// Returns all deltas of the table, also those that this version is not read from.
+    pub fn deltas(&self) -> &Deltas {
+        &self.table.deltas
+    }
+
+    /// Returns the deltas that the version is read from, oldest first. Together they hold every update up to it exactly
+    /// once.
+    pub fn chosen(&self) -> &[Arc<Delta>] {
+        &self.chosen
+    }
+
+    /// Returns the files that the version is read from, oldest first.
+    pub fn files(&self) -> Vec<Arc<FileEntry>> {
+        self.chosen.iter().flat_map(|delta| delta.files.iter().map(Arc::clone)).collect()
     }
 
     /// Reads a whole aggregate table through the store's own merge: keys ascending, each once. For checks and maintenance;
@@ -124,9 +170,9 @@ impl TableSnapshot {
     /// # Errors
     /// As [`Database::read_file`].
     pub async fn merge(&self, database: &Database) -> Result<MergeRuns> {
-        let mut runs = Vec::with_capacity(self.files().len());
+        let mut runs = Vec::with_capacity(self.chosen.len());
         for file in self.files() {
-            runs.push(database.read_file(self.def(), file).await?);
+            runs.push(database.read_file(self.def(), &file).await?);
         }
         MergeRuns::new(Arc::clone(self.def()), runs)
     }

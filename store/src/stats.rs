@@ -15,9 +15,9 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, PrimitiveArray,
-    StringArray, make_comparator,
+    StringArray, UInt64Array, make_comparator,
 };
-use arrow::compute::{SortOptions, cast};
+use arrow::compute::{SortOptions, cast, concat, take};
 use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int64Type, UInt64Type};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -30,17 +30,45 @@ use crate::table::ColumnType;
 /// Longest bound of text or bytes.
 const BOUND_BYTES_MAX: usize = 64;
 
-/// Returns the zone map of a column of a file.
-pub(crate) fn of_column(array: &ArrayRef) -> Result<ColumnStats> {
-    let mut stats = ColumnStats { min: None, max: None, nulls: array.logical_null_count() as u64 };
-    if let Some((least, greatest)) = extremes(array)? {
-        stats.min = lower(array, least)?;
-        stats.max = upper(array, greatest)?;
-    }
-    Ok(stats)
+/// The zone map of a column that comes in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    nulls: u64,
+    has_nan: bool,
+    /// The least and the greatest value of each piece.
+    ends: Vec<ArrayRef>,
 }
 
-/// Returns the rows of the least and of the greatest value; None without values or with a NaN, which no bound holds.
+impl Gathered {
+    /// Takes a piece in.
+    pub(crate) fn add(&mut self, array: &ArrayRef) -> Result<()> {
+        self.nulls += array.logical_null_count() as u64;
+        self.has_nan |= has_nan(array);
+        if let Some((least, greatest)) = extremes(array)? {
+            // A slice would keep the whole piece in memory.
+            let rows = UInt64Array::from(vec![least as u64, greatest as u64]);
+            self.ends.push(take(array, &rows, None)?);
+        }
+        Ok(())
+    }
+
+    /// Returns the zone map of all pieces; a NaN is within no bounds.
+    pub(crate) fn finish(&self) -> Result<ColumnStats> {
+        let mut stats = ColumnStats { min: None, max: None, nulls: self.nulls };
+        let ends: Vec<&dyn Array> = self.ends.iter().map(AsRef::as_ref).collect();
+        if self.has_nan || ends.is_empty() {
+            return Ok(stats);
+        }
+        let ends = concat(&ends)?;
+        if let Some((least, greatest)) = extremes(&ends)? {
+            stats.min = lower(&ends, least)?;
+            stats.max = upper(&ends, greatest)?;
+        }
+        Ok(stats)
+    }
+}
+
+/// Returns the rows of the least and of the greatest value; None without values or with a NaN.
 fn extremes(array: &ArrayRef) -> Result<Option<(usize, usize)>> {
     if has_nan(array) {
         return Ok(None);
@@ -213,6 +241,15 @@ mod tests {
     use arrow::array::{Int32Array, TimestampMicrosecondArray};
 
     use super::*;
+
+    /// The zone map of a column that comes in two pieces.
+    fn of_column(array: &ArrayRef) -> Result<ColumnStats> {
+        let mut gathered = Gathered::default();
+        let middle = array.len() / 2;
+        gathered.add(&array.slice(0, middle))?;
+        gathered.add(&array.slice(middle, array.len() - middle))?;
+        gathered.finish()
+    }
     use crate::table::TimeUnit;
 
     fn bounds(column_type: &ColumnType, array: ArrayRef) -> (ArrayRef, ArrayRef) {

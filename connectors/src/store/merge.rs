@@ -5,7 +5,7 @@
 //!   AggregateExec FinalPartitioned gby=[day, site]  sum(n), last_value(label ORDER BY version)
 //!     (RepartitionExec Hash([day, site]): put in by the optimizer)
 //!       AggregateExec Partial
-//!         files of the deltas, each with its version as a column where a REPLACE needs it
+//!         files of the deltas, each with its version as a column where a function needs the order
 //! ```
 //!
 //! The functions are those of the session, so that a sum that overflows fails here as everywhere.
@@ -15,7 +15,8 @@ use std::sync::Arc;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::catalog::Session;
 use datafusion::common::Result as DataFusionResult;
-use datafusion::functions_aggregate::first_last::last_value_udaf;
+use datafusion::functions_aggregate::bool_and_or::{bool_and_udaf, bool_or_udaf};
+use datafusion::functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::AggregateUDF;
@@ -31,7 +32,7 @@ use meshwork_store::{TableDef, ValueFunction};
 /// The column that holds a row's version; no user can name a column so.
 pub(super) const VERSION_COLUMN: &str = "\u{1}version";
 
-/// Folds `input`, which has the key columns, the value columns and, for REPLACE, [`VERSION_COLUMN`].
+/// Folds `input`, which has the key columns, the value columns and, where one of their functions is ordered, [`VERSION_COLUMN`].
 ///
 /// Returns a plan with the key columns and then `values`, under their names.
 pub(super) fn merge(
@@ -101,12 +102,20 @@ fn fold(
         ValueFunction::Sum | ValueFunction::Count => of_session(state, sum_udaf())?,
         ValueFunction::Min => of_session(state, min_udaf())?,
         ValueFunction::Max => of_session(state, max_udaf())?,
-        ValueFunction::Replace => of_session(state, last_value_udaf())?,
+        ValueFunction::And => of_session(state, bool_and_udaf())?,
+        ValueFunction::Or => of_session(state, bool_or_udaf())?,
+        ValueFunction::First => of_session(state, first_value_udaf())?,
+        ValueFunction::Replace | ValueFunction::ReplaceIfNotNull => {
+            of_session(state, last_value_udaf())?
+        }
     };
     let mut builder = AggregateExprBuilder::new(udaf, vec![col(name, &schema)?])
         .schema(Arc::clone(&schema))
         .alias(shown(name, function));
-    if function == ValueFunction::Replace {
+    if function == ValueFunction::ReplaceIfNotNull {
+        builder = builder.ignore_nulls();
+    }
+    if function.is_ordered() {
         let options = SortOptions { descending: false, nulls_first: true };
         let version = col(VERSION_COLUMN, &schema)?;
         builder = builder.order_by(vec![PhysicalSortExpr { expr: version, options }]);

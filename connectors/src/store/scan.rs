@@ -68,7 +68,7 @@ pub(super) fn plan(
     let def = scan.table.def();
     let output = Arc::new(scan.schema.project(&scan.projection)?);
     let filter = conjunction(scan.filters.iter().cloned());
-    let mut files = scan.table.files().to_vec();
+    let mut files = scan.table.files();
     if let Some(filter) = &filter {
         let on_all = physical(filter, scan.schema, state)?;
         files = prune(def, files, &on_all, scan.schema);
@@ -112,8 +112,8 @@ fn part(
     state: &dyn Session,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     let columns = columns_to_read(scan, keys, filter, state)?;
-    let replaces = columns.values.iter().any(|(_, function)| *function == ValueFunction::Replace);
-    let with_version = keys == Keys::Shared && replaces;
+    let with_version =
+        keys == Keys::Shared && columns.values.iter().any(|(_, function)| function.is_ordered());
     let limit = if filter.is_none() && keys == Keys::Alone { scan.limit } else { None };
     let mut plan = read(scan, files, &columns.names, with_version, limit, state)?;
     if let Some(filter) = filter {

@@ -9,6 +9,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -26,13 +27,13 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::checksum::Checksum;
 use crate::delta::merge::Run;
-use crate::delta::sort::key_columns;
 use crate::encoding::{RowEncoder, lower_bound, upper_bound};
 use crate::error::{Error, Result};
+use crate::log::deltas::DeltaId;
 use crate::log::record::{FileChecksums, FileEntry};
 use crate::stats;
-use crate::table::{ColumnRole, TableDef, ValueFunction};
-use crate::version::{Version, VersionRange};
+use crate::table::{ColumnRole, TableDef, TableKind, ValueFunction};
+use crate::version::VersionRange;
 
 /// Rows per row group: the unit of parallel scans.
 const ROW_GROUP_ROWS: usize = 128 << 10;
@@ -44,7 +45,10 @@ const PAGE_ROWS: usize = 4096;
 const WRITE_BATCH_ROWS: usize = 1024;
 
 /// Fast: a singleton delta is read few times before it is merged.
-const ZSTD_LEVEL: i32 = 1;
+const ZSTD_LEVEL_SINGLE: i32 = 1;
+
+/// What was merged is read many times.
+const ZSTD_LEVEL_MERGED: i32 = 3;
 
 /// Longest bound in Parquet's own statistics.
 const STATISTICS_BYTES: usize = 64;
@@ -59,24 +63,155 @@ pub(crate) struct EncodedFile {
     pub(crate) entry: FileEntry,
 }
 
-/// Writes a sorted delta as Parquet. `version` is the expected one: the log's record has the last word.
+/// Writes sorted rows as one Parquet file.
 pub(crate) fn encode(
     database: &str,
-    def: &TableDef,
-    version: Version,
-    delta: &RecordBatch,
+    def: &Arc<TableDef>,
+    delta: DeltaId,
+    rows: &RecordBatch,
 ) -> Result<EncodedFile> {
-    let mut bytes = Vec::new();
-    let properties = properties(database, def, version)?;
-    let mut writer = ArrowWriter::try_new(&mut bytes, delta.schema(), Some(properties))?;
-    writer.write(delta)?;
-    writer.close()?;
-    let bytes = Bytes::from(bytes);
-    let entry = entry(def, version, delta, &bytes)?;
-    Ok(EncodedFile { bytes, entry })
+    let mut writer = Writer::new(database, Arc::clone(def), delta)?;
+    writer.push(rows)?;
+    writer.finish()
 }
 
-fn properties(database: &str, def: &TableDef, version: Version) -> Result<WriterProperties> {
+/// Writes one file batch by batch, and gathers what the log will say about it. Rows that are not sorted are refused.
+pub(crate) struct Writer {
+    def: Arc<TableDef>,
+    delta: DeltaId,
+    parquet: ArrowWriter<Vec<u8>>,
+    n_rows: u64,
+    zone_maps: Vec<stats::Gathered>,
+    /// The sum of each column so far; None where there is none to tell.
+    sums: Vec<Option<i128>>,
+    rows: u128,
+    seq: Xxh3,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer {{ delta: {}, rows: {} }}", self.delta, self.n_rows)
+    }
+}
+
+impl Writer {
+    /// Begins a file. Its versions are the expected ones: the log's record has the last word.
+    pub(crate) fn new(database: &str, def: Arc<TableDef>, delta: DeltaId) -> Result<Self> {
+        let properties = properties(database, &def, delta)?;
+        let parquet = ArrowWriter::try_new(Vec::new(), def.file_schema(), Some(properties))?;
+        let columns = def.file_columns();
+        let sums = columns.iter().map(|column| match column.role {
+            ColumnRole::Value(ValueFunction::Sum | ValueFunction::Count) => Some(0),
+            ColumnRole::Key | ColumnRole::Plain | ColumnRole::Value(_) => None,
+        });
+        Ok(Self {
+            delta,
+            parquet,
+            n_rows: 0,
+            zone_maps: columns.iter().map(|_| stats::Gathered::default()).collect(),
+            sums: sums.collect(),
+            rows: 0,
+            seq: Xxh3::new(),
+            first_key: Vec::new(),
+            last_key: Vec::new(),
+            def,
+        })
+    }
+
+    /// Returns how many rows it has.
+    pub(crate) fn n_rows(&self) -> u64 {
+        self.n_rows
+    }
+
+    /// Returns about how many bytes the file will have.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.parquet.bytes_written() + self.parquet.in_progress_size()
+    }
+
+    /// Adds rows whose keys come after those that are there.
+    pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.check_and_hash(batch)?;
+        for (at, array) in batch.columns().iter().enumerate() {
+            if let Some(zone_map) = self.zone_maps.get_mut(at) {
+                zone_map.add(array)?;
+            }
+            if let Some(sum @ Some(_)) = self.sums.get_mut(at) {
+                *sum = sum.and_then(|sum| sum.checked_add(exact_sum(array)?));
+            }
+        }
+        self.parquet.write(batch)?;
+        self.n_rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn check_and_hash(&mut self, batch: &RecordBatch) -> Result<()> {
+        let (key, others) = batch.columns().split_at(self.def.key.len());
+        let (key, others) = (RowEncoder::new(key)?, RowEncoder::new(others)?);
+        let mut buffer = Vec::new();
+        for row in 0..batch.num_rows() {
+            buffer.clear();
+            key.encode(row, &mut buffer);
+            let is_first = self.n_rows == 0 && row == 0;
+            let is_sorted = match self.def.kind {
+                TableKind::Aggregate => self.last_key < buffer,
+                TableKind::Append => self.last_key <= buffer,
+            };
+            if !is_sorted && !is_first {
+                let evidence = format!("rows of delta {} are not sorted", self.delta);
+                return Err(Error::corrupt(self.def.full_name(), evidence));
+            }
+            self.last_key.clone_from(&buffer);
+            if is_first {
+                self.first_key.clone_from(&buffer);
+            }
+            others.encode(row, &mut buffer);
+            self.rows = self.rows.wrapping_add(xxh3_128(&buffer));
+            self.seq.update(&buffer);
+        }
+        Ok(())
+    }
+
+    /// Ends the file.
+    pub(crate) fn finish(self) -> Result<EncodedFile> {
+        let bytes = Bytes::from(self.parquet.into_inner()?);
+        let columns = self.def.file_columns();
+        let mut zone_maps = BTreeMap::new();
+        for (column, zone_map) in columns.iter().zip(&self.zone_maps) {
+            zone_maps.insert(column.name.clone(), zone_map.finish()?);
+        }
+        let sums = columns.iter().zip(&self.sums);
+        let sums =
+            sums.filter_map(|(column, sum)| Some((column.name.clone(), (*sum)?.to_string())));
+        let has_bounds = self.n_rows > 0 && !self.def.key.is_empty();
+        let key = has_bounds.then(|| {
+            let (least, greatest) = (lower_bound(self.first_key), upper_bound(self.last_key));
+            [BASE64.encode(least), BASE64.encode(greatest)]
+        });
+        let entry = FileEntry {
+            path: String::new(),
+            index: self.delta.index,
+            v: self.delta.v,
+            key,
+            rows: self.n_rows,
+            bytes: bytes.len() as u64,
+            footer: footer(&bytes)?,
+            stats: zone_maps,
+            agg: sums.collect(),
+            ck: FileChecksums {
+                file: Checksum::of(&bytes),
+                rows: Checksum(self.rows),
+                seq: Checksum(self.seq.digest128()),
+            },
+        };
+        Ok(EncodedFile { bytes, entry })
+    }
+}
+
+fn properties(database: &str, def: &TableDef, delta: DeltaId) -> Result<WriterProperties> {
+    let VersionRange { lo, hi } = delta.v;
+    let level = if lo == hi { ZSTD_LEVEL_SINGLE } else { ZSTD_LEVEL_MERGED };
     let key_value = |key: &str, value: String| KeyValue::new(format!("meshwork.{key}"), value);
     let functions: BTreeMap<&str, &str> = def
         .columns
@@ -91,7 +226,7 @@ fn properties(database: &str, def: &TableDef, version: Version) -> Result<Writer
         key_value("table", def.full_name()),
         key_value("table_id", def.id.to_string()),
         key_value("schema", def.schema.to_string()),
-        key_value("versions", format!("[{version},{version}]")),
+        key_value("versions", format!("[{lo},{hi}]")),
         key_value("key", def.key.join(",")),
         key_value("functions", serde_json::json!(functions).to_string()),
     ];
@@ -102,7 +237,7 @@ fn properties(database: &str, def: &TableDef, version: Version) -> Result<Writer
     });
     Ok(WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(WRITE_BATCH_ROWS)
@@ -113,37 +248,6 @@ fn properties(database: &str, def: &TableDef, version: Version) -> Result<Writer
         .set_key_value_metadata(Some(metadata))
         .set_created_by("meshwork".to_owned())
         .build())
-}
-
-fn entry(
-    def: &TableDef,
-    version: Version,
-    delta: &RecordBatch,
-    bytes: &Bytes,
-) -> Result<FileEntry> {
-    let mut zone_maps = BTreeMap::new();
-    let mut sums = BTreeMap::new();
-    for (column, array) in def.file_columns().into_iter().zip(delta.columns()) {
-        zone_maps.insert(column.name.clone(), stats::of_column(array)?);
-        if let ColumnRole::Value(ValueFunction::Sum | ValueFunction::Count) = column.role
-            && let Some(sum) = exact_sum(array)
-        {
-            sums.insert(column.name.clone(), sum.to_string());
-        }
-    }
-    let (rows, seq) = row_checksums(delta)?;
-    Ok(FileEntry {
-        path: String::new(),
-        index: 0,
-        v: VersionRange::single(version),
-        key: key_bounds(def, delta)?,
-        rows: delta.num_rows() as u64,
-        bytes: bytes.len() as u64,
-        footer: footer(bytes)?,
-        stats: zone_maps,
-        agg: sums,
-        ck: FileChecksums { file: Checksum::of(bytes), rows, seq },
-    })
 }
 
 /// Returns the sum of an exact numeric column; None for floats, or if 128 bits do not hold it.
@@ -176,19 +280,6 @@ fn row_checksums(delta: &RecordBatch) -> Result<(Checksum, Checksum)> {
         seq.update(&buffer);
     }
     Ok((Checksum(rows), Checksum(seq.digest128())))
-}
-
-fn key_bounds(def: &TableDef, delta: &RecordBatch) -> Result<Option<[String; 2]>> {
-    let Some(last) = delta.num_rows().checked_sub(1) else { return Ok(None) };
-    if def.key.is_empty() {
-        return Ok(None);
-    }
-    let columns = key_columns(def, delta);
-    let encoder = RowEncoder::new(&columns)?;
-    let (mut least, mut greatest) = (Vec::new(), Vec::new());
-    encoder.encode(0, &mut least);
-    encoder.encode(last, &mut greatest);
-    Ok(Some([BASE64.encode(lower_bound(least)), BASE64.encode(upper_bound(greatest))]))
 }
 
 fn footer(bytes: &Bytes) -> Result<[u64; 2]> {

@@ -47,8 +47,18 @@ fn fold_column(
 ) -> Result<ArrayRef> {
     match function {
         ValueFunction::Sum | ValueFunction::Count => sum(column, array, starts),
-        ValueFunction::Min => pick(array, starts, Ordering::Less),
-        ValueFunction::Max => pick(array, starts, Ordering::Greater),
+        // False is less than true.
+        ValueFunction::Min | ValueFunction::And => pick(array, starts, Ordering::Less),
+        ValueFunction::Max | ValueFunction::Or => pick(array, starts, Ordering::Greater),
+        ValueFunction::First => Ok(take(array, &indices(starts.iter().copied()), None)?),
+        ValueFunction::ReplaceIfNotNull => {
+            let newest = |segment: Range<usize>| {
+                let last = segment.end - 1;
+                segment.rev().find(|row| array.is_valid(*row)).unwrap_or(last)
+            };
+            let newest = segments(starts, array.len()).map(newest);
+            Ok(take(array, &indices(newest), None)?)
+        }
         ValueFunction::Replace => {
             let lasts = segments(starts, array.len()).map(|segment| segment.end - 1);
             Ok(take(array, &indices(lasts), None)?)
@@ -123,4 +133,56 @@ fn segments(starts: &[usize], n_rows: usize) -> impl Iterator<Item = Range<usize
 
 fn indices(rows: impl Iterator<Item = usize>) -> UInt64Array {
     rows.map(|row| row as u64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BooleanArray, Int64Array};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::ColumnType;
+
+    /// Folds parts of an array, each into one value.
+    fn fold(function: ValueFunction, array: &ArrayRef, starts: &[usize]) -> ArrayRef {
+        let column_type = match array.data_type() {
+            DataType::Boolean => ColumnType::Bool,
+            _ => ColumnType::Int64,
+        };
+        let role = ColumnRole::Value(function);
+        let column = Column { id: 1, name: "v".to_owned(), column_type, nullable: true, role };
+        fold_column(&column, function, array, starts).unwrap()
+    }
+
+    fn array_of(function: ValueFunction, values: &[Option<i8>]) -> ArrayRef {
+        match function {
+            ValueFunction::And | ValueFunction::Or => {
+                Arc::new(values.iter().map(|v| v.map(|v| v > 0)).collect::<BooleanArray>())
+            }
+            _ => Arc::new(values.iter().map(|v| v.map(i64::from)).collect::<Int64Array>()),
+        }
+    }
+
+    proptest! {
+        /// What makes deltas right: folding parts and then what they fold to is folding all, for every function.
+        #[test]
+        fn folding_the_folded_parts_is_folding_all(
+            values in prop::collection::vec(prop::option::weighted(0.7, any::<i8>()), 1..20),
+            cuts in prop::collection::btree_set(1..20usize, 0..6),
+        ) {
+            let mut starts = vec![0];
+            starts.extend(cuts.into_iter().filter(|cut| *cut < values.len()));
+            for function in ValueFunction::ALL {
+                let array = array_of(function, &values);
+                let whole = fold(function, &array, &[0]);
+                let parts = fold(function, &array, &starts);
+                prop_assert_eq!(parts.len(), starts.len());
+                prop_assert_eq!(&fold(function, &parts, &[0]), &whole, "{}", function);
+                // Only what says so depends on the order.
+                let back: Vec<_> = values.iter().rev().copied().collect();
+                let turned = fold(function, &array_of(function, &back), &[0]);
+                prop_assert!(function.is_ordered() || turned == whole, "{}", function);
+            }
+        }
+    }
 }

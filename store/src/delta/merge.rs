@@ -8,6 +8,10 @@
 //! run 1           a2 b2    ──┼─► a1a2 │ b2 │ c1c3 │ d1   gathered, then folded per segment
 //! run 2 (newest)  c3       ──┘
 //! ```
+//!
+//! A run comes in pieces, the files of a delta. [`Merger`] says of which run it needs the next one, so that its caller can
+//! load it without blocking, or pass it by; [`MergeRuns`] has all of them from the start. Rows of an append table are
+//! sorted into each other and not folded.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,76 +23,123 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
 
 use crate::delta::fold::fold_batch;
-use crate::delta::sort::key_rows;
+use crate::delta::sort::{key_columns, key_rows};
+use crate::encoding::RowEncoder;
 use crate::error::{Error, Result};
-use crate::table::TableDef;
+use crate::table::{TableDef, TableKind};
 
 /// Keys per output batch.
 const KEYS_PER_BATCH: usize = 8192;
 
-/// A sorted run: batches in the order of data files, each key once.
+/// A sorted run, or a piece of one: batches in the order of data files, in an aggregate table each key once.
 pub type Run = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
-/// The merge of sorted runs of one aggregate table.
-pub struct MergeRuns {
+/// What a merge does next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It has made rows.
+    Rows(RecordBatch),
+    /// It needs the next piece of each of these runs; see [`Merger::give`].
+    Needs(Vec<usize>),
+    /// It has made all rows.
+    Done,
+}
+
+/// The merge of sorted runs of one table whose pieces are given one by one.
+pub(crate) struct Merger {
     def: Arc<TableDef>,
     schema: SchemaRef,
     runs: Vec<Cursor>,
-    /// Runs that have rows left, as a binary heap: the least key first, of equal keys the oldest run.
+    /// Runs that have rows, as a binary heap: the least key first, of equal keys the oldest run.
     heap: Vec<usize>,
-    failed: bool,
+    /// Runs whose next piece is not there yet.
+    waiting: Vec<usize>,
 }
 
 /// A run and its place in it.
 struct Cursor {
-    run: Run,
+    piece: Run,
     batch: RecordBatch,
     keys: Option<Rows>,
     row: usize,
 }
 
-impl fmt::Debug for MergeRuns {
+impl fmt::Debug for Merger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MergeRuns {{ table: {}, runs: {} }}", self.def.full_name(), self.runs.len())
+        write!(f, "Merger {{ table: {}, runs: {} }}", self.def.full_name(), self.runs.len())
     }
 }
 
-impl MergeRuns {
-    /// Starts the merge of `runs`, which stand in version order.
-    ///
-    /// # Errors
-    /// What the first batches of the runs fail with.
-    pub fn new(def: Arc<TableDef>, runs: Vec<Run>) -> Result<Self> {
+impl Merger {
+    /// Starts the merge of so many runs, which stand in version order. It needs a piece of each.
+    pub(crate) fn new(def: Arc<TableDef>, n_runs: usize) -> Self {
         let schema = def.file_schema();
-        let mut cursors = Vec::with_capacity(runs.len());
-        for run in runs {
-            let batch = RecordBatch::new_empty(Arc::clone(&schema));
-            cursors.push(Cursor { run, batch, keys: None, row: 0 });
-        }
-        let mut merge = Self { def, schema, runs: cursors, heap: Vec::new(), failed: false };
-        for at in 0..merge.runs.len() {
-            if merge.load(at)? {
-                merge.heap.push(at);
-            }
-        }
-        for at in (0..merge.heap.len()).rev() {
-            merge.sift_down(at);
-        }
-        Ok(merge)
+        let cursor = || Cursor {
+            piece: Box::new(std::iter::empty()),
+            batch: RecordBatch::new_empty(Arc::clone(&schema)),
+            keys: None,
+            row: 0,
+        };
+        let runs = (0..n_runs).map(|_| cursor()).collect();
+        Self { def, schema, runs, heap: Vec::new(), waiting: (0..n_runs).collect() }
     }
 
-    /// Loads the next batch with rows of a run; false at its end.
+    /// Gives the next piece of a run that needs one; None at its end.
+    pub(crate) fn give(&mut self, run: usize, piece: Option<Run>) -> Result<()> {
+        let Some(piece) = piece else {
+            self.waiting.retain(|waiting| *waiting != run);
+            return Ok(());
+        };
+        if let Some(cursor) = self.runs.get_mut(run) {
+            cursor.piece = piece;
+        }
+        if self.load(run)? {
+            self.waiting.retain(|waiting| *waiting != run);
+            self.heap.push(run);
+            self.sift_up(self.heap.len() - 1);
+        }
+        Ok(())
+    }
+
+    /// Returns the key of a run's next row as [`crate::encoding`] writes it; None if it has none for now.
+    pub(crate) fn next_key(&self, run: usize) -> Result<Option<Vec<u8>>> {
+        let Some(cursor) = self.runs.get(run).filter(|_| self.heap.contains(&run)) else {
+            return Ok(None);
+        };
+        let columns = key_columns(&self.def, &cursor.batch);
+        let mut key = Vec::new();
+        RowEncoder::new(&columns)?.encode(cursor.row, &mut key);
+        Ok(Some(key))
+    }
+
+    /// Goes on until there are rows, or a piece is needed.
+    pub(crate) fn step(&mut self) -> Result<Step> {
+        if !self.waiting.is_empty() {
+            return Ok(Step::Needs(self.waiting.clone()));
+        }
+        Ok(match self.gather()? {
+            Some(rows) => Step::Rows(rows),
+            None => Step::Done,
+        })
+    }
+
+    /// Loads the next batch with rows of a run's piece; false at its end.
     fn load(&mut self, at: usize) -> Result<bool> {
         let Some(cursor) = self.runs.get_mut(at) else { return Ok(false) };
-        for batch in cursor.run.by_ref() {
+        for batch in cursor.piece.by_ref() {
             let batch = batch?;
             if batch.num_rows() > 0 {
                 let keys = key_rows(&self.def, &batch)?;
-                if let Some(before) = &cursor.keys
-                    && keys.row(0) <= before.row(before.num_rows() - 1)
-                {
-                    let evidence = format!("run {at} is not sorted by key");
-                    return Err(Error::corrupt(self.def.full_name(), evidence));
+                if let Some(before) = &cursor.keys {
+                    let (last, first) = (before.row(before.num_rows() - 1), keys.row(0));
+                    let is_sorted = match self.def.kind {
+                        TableKind::Aggregate => last < first,
+                        TableKind::Append => last <= first,
+                    };
+                    if !is_sorted {
+                        let evidence = format!("run {at} is not sorted by key");
+                        return Err(Error::corrupt(self.def.full_name(), evidence));
+                    }
                 }
                 cursor.batch = batch;
                 cursor.keys = Some(keys);
@@ -107,6 +158,17 @@ impl MergeRuns {
         key(a).cmp(&key(b)).then(a.cmp(&b))
     }
 
+    fn sift_up(&mut self, mut at: usize) {
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if self.compare(self.heap[at], self.heap[parent]).is_ge() {
+                return;
+            }
+            self.heap.swap(at, parent);
+            at = parent;
+        }
+    }
+
     fn sift_down(&mut self, mut at: usize) {
         loop {
             let children = [2 * at + 1, 2 * at + 2];
@@ -122,19 +184,20 @@ impl MergeRuns {
         }
     }
 
-    /// Moves the run at the top of the heap one row on.
+    /// Moves the run at the top of the heap one row on; it waits if its piece has ended.
     fn advance_top(&mut self) -> Result<()> {
         let Some(top) = self.heap.first().copied() else { return Ok(()) };
         let cursor = &mut self.runs[top];
         cursor.row += 1;
         if cursor.row == cursor.batch.num_rows() && !self.load(top)? {
             self.heap.swap_remove(0);
+            self.waiting.push(top);
         }
         self.sift_down(0);
         Ok(())
     }
 
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn gather(&mut self) -> Result<Option<RecordBatch>> {
         // Batches that the output draws from; a run that moves to its next batch takes a new place.
         let mut batches: Vec<RecordBatch> = Vec::new();
         let mut places: Vec<Option<usize>> = vec![None; self.runs.len()];
@@ -145,10 +208,16 @@ impl MergeRuns {
             let cursor = &self.runs[top];
             let Some(keys) = &cursor.keys else { break };
             let key = keys.row(cursor.row);
-            if starts.is_empty() || key.data() != last_key {
-                if starts.len() == KEYS_PER_BATCH {
-                    break;
-                }
+            let is_other = starts.is_empty() || key.data() != last_key;
+            let is_new = is_other || self.def.kind == TableKind::Append;
+            if is_new && starts.len() >= KEYS_PER_BATCH {
+                break;
+            }
+            // The next row of a run that waits comes after this key, but perhaps before another.
+            if is_other && !self.waiting.is_empty() {
+                break;
+            }
+            if is_new {
                 starts.push(rows.len());
                 last_key.clear();
                 last_key.extend_from_slice(key.data());
@@ -169,6 +238,39 @@ impl MergeRuns {
         let sources: Vec<&RecordBatch> = batches.iter().collect();
         let gathered = interleave_record_batch(&sources, &rows)?;
         fold_batch(&self.def, &self.schema, &gathered, &starts).map(Some)
+    }
+}
+
+/// The merge of sorted runs of one table, all of them there.
+#[derive(Debug)]
+pub struct MergeRuns {
+    merger: Merger,
+    failed: bool,
+}
+
+impl MergeRuns {
+    /// Starts the merge of `runs`, which stand in version order.
+    ///
+    /// # Errors
+    /// What the first batches of the runs fail with.
+    pub fn new(def: Arc<TableDef>, runs: Vec<Run>) -> Result<Self> {
+        let mut merger = Merger::new(def, runs.len());
+        for (at, run) in runs.into_iter().enumerate() {
+            merger.give(at, Some(run))?;
+        }
+        Ok(Self { merger, failed: false })
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            match self.merger.step()? {
+                Step::Rows(rows) => return Ok(Some(rows)),
+                Step::Done => return Ok(None),
+                Step::Needs(runs) => {
+                    runs.into_iter().try_for_each(|run| self.merger.give(run, None))?;
+                }
+            }
+        }
     }
 }
 

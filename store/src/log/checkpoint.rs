@@ -1,17 +1,17 @@
 //! Checkpoints: the fold of the log, written down, so that opening reads one checkpoint and few records.
 //!
 //! A checkpoint is derived: the log alone is the truth, and losing every checkpoint loses nothing but time. A root names,
-//! per table, parts that together hold the table's file entries in order. Parts are shared between checkpoints. A new
-//! checkpoint writes the entries that came since, and rewrites older parts only when they are small against them, so the
-//! work per file grows with the logarithm of their number.
+//! per table, parts that together hold the table's deltas in the order in which they came. Parts are shared between
+//! checkpoints. A new checkpoint writes the deltas that came since, and rewrites older parts only when they are small
+//! against them, so the work per delta grows with the logarithm of their number; or when some of their deltas are gone.
 //!
 //! ```text
-//! _chk/100.json ──► part A (100 entries)
+//! _chk/100.json ──► part A (100 deltas)
 //! _chk/200.json ──► part A, part B (100)  ->  A and B rewritten as C (200)
 //! _chk/300.json ──► part C (200), part D (100)
 //! ```
 //!
-//! Parts are JSON lines under zstd for now; the design foresees Parquet once a table has a million files.
+//! Parts are JSON lines, one delta each, under zstd for now; the design foresees Parquet once a table has a million files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,14 +23,15 @@ use serde::{Deserialize, Serialize};
 use crate::checksum::Checksum;
 use crate::environment::new_ulid;
 use crate::error::{Error, Result};
+use crate::log::deltas::{Delta, Deltas};
 use crate::log::reader;
-use crate::log::record::{FileEntry, TransactionId, compress, decompress};
+use crate::log::record::{TransactionId, compress, decompress};
 use crate::log::state::{AppState, Applied, State, TableState};
 use crate::names::{Names, checkpoint_part};
 use crate::objects::Objects;
 use crate::sealed::{seal, unseal};
 use crate::table::{TableDef, TableId};
-use crate::version::Version;
+use crate::version::{Version, VersionRange};
 
 /// A checkpoint stands at every position that is a multiple of this.
 pub(crate) const RECORDS_PER_CHECKPOINT: u64 = 100;
@@ -44,13 +45,16 @@ const PART_BYTES_MAX: usize = 1 << 30;
 /// Parts read at the same time.
 const PARTS_AT_ONCE: usize = 8;
 
-/// File entries of one table that lie in one object.
+/// Deltas of one table that lie in one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PartRef {
     path: String,
     ck: Checksum,
-    files: usize,
+    /// The last log position whose deltas it holds.
+    lsn: u64,
+    /// How many they are.
+    deltas: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,9 +78,11 @@ struct TableRoot {
     def: Arc<TableDef>,
     begins: Version,
     changed_lsn: u64,
-    files: usize,
+    deltas: usize,
     rows: u64,
     bytes: u64,
+    /// The versions in which rows came.
+    updates: Vec<VersionRange>,
     parts: Vec<PartRef>,
 }
 
@@ -171,9 +177,10 @@ fn root_of(state: &State, parts: &Parts) -> Root {
         def: Arc::clone(&table.def),
         begins: table.begins,
         changed_lsn: table.changed_lsn,
-        files: table.files.len(),
-        rows: table.rows,
-        bytes: table.bytes,
+        deltas: table.deltas.len(),
+        rows: table.deltas.iter().map(|delta| delta.rows()).sum(),
+        bytes: table.deltas.iter().map(|delta| delta.bytes()).sum(),
+        updates: table.deltas.updates().to_vec(),
         parts: parts.get(id).cloned().unwrap_or_default(),
     };
     let app = |(id, app): (&String, &AppState)| {
@@ -198,43 +205,84 @@ fn summary(root: &Root) -> impl PartialEq + use<'_> {
     let tables: Vec<_> = root
         .tables
         .iter()
-        .map(|table| (&table.def, table.begins, table.files, table.rows, table.bytes))
+        .map(|table| (&table.def, table.begins, table.deltas, table.rows, table.bytes))
         .collect();
     (root.record, root.version, root.ts_us, &root.namespaces, &root.apps, &root.txns, tables)
 }
 
-/// Writes the entries that no part holds yet, and returns all parts.
+/// Writes the deltas that no part holds yet, and returns all parts.
 async fn write_parts(
     objects: &Objects,
     names: &Names,
     lsn: u64,
     table: &TableState,
 ) -> Result<Vec<PartRef>> {
-    let mut parts = table.parts.clone();
-    let mut start: usize = parts.iter().map(|part| part.files).sum();
-    let n_files = table.files.len();
-    if start == n_files {
-        return Ok(parts);
+    let mut deltas: Vec<&Arc<Delta>> = table.deltas.iter().collect();
+    deltas.sort_by_key(|delta| (delta.lsn, delta.id));
+    let mut parts = Vec::with_capacity(table.parts.len() + 1);
+    for part in plan_parts(&table.parts, &deltas, lsn) {
+        parts.push(match part {
+            Planned::Kept(part) => part,
+            Planned::New(lsn, deltas) => write_part(objects, names, table, lsn, deltas).await?,
+        });
     }
-    while let Some(last) = parts.last()
-        && last.files <= 2 * (n_files - start)
-    {
-        start -= last.files;
-        parts.pop();
+    Ok(parts)
+}
+
+/// A part of the next checkpoint.
+enum Planned<'a> {
+    /// One of the last checkpoint's.
+    Kept(PartRef),
+    /// One to be written, up to a log position.
+    New(u64, &'a [&'a Arc<Delta>]),
+}
+
+/// Decides which parts stay. `deltas` stand in the order in which they came.
+fn plan_parts<'a>(parts: &[PartRef], deltas: &'a [&'a Arc<Delta>], lsn: u64) -> Vec<Planned<'a>> {
+    let mut planned: Vec<(Planned<'a>, usize)> = Vec::new();
+    let mut start = 0;
+    for part in parts {
+        let end = deltas.partition_point(|delta| delta.lsn <= part.lsn);
+        let n = end - start;
+        match deltas.get(start..end) {
+            _ if n == part.deltas => planned.push((Planned::Kept(part.clone()), n)),
+            Some(left @ [_, ..]) => planned.push((Planned::New(part.lsn, left), n)),
+            Some([]) | None => {}
+        }
+        start = end;
     }
-    let Some(entries) = table.files.get(start..) else { return Ok(parts) };
+    let mut n_new = deltas.len() - start;
+    if n_new > 0 {
+        while let Some((_, n)) = planned.last()
+            && *n <= 2 * n_new
+        {
+            n_new += n;
+            planned.pop();
+        }
+        let last = deltas.get(deltas.len() - n_new..).unwrap_or_default();
+        planned.push((Planned::New(lsn, last), n_new));
+    }
+    planned.into_iter().map(|(part, _)| part).collect()
+}
+
+async fn write_part(
+    objects: &Objects,
+    names: &Names,
+    table: &TableState,
+    lsn: u64,
+    deltas: &[&Arc<Delta>],
+) -> Result<PartRef> {
     let path = checkpoint_part(&table.def.id, lsn, new_ulid(objects.environment.as_ref()));
     let mut lines = Vec::new();
-    for entry in entries {
-        serde_json::to_writer(&mut lines, entry)
+    for delta in deltas {
+        serde_json::to_writer(&mut lines, delta.as_ref())
             .map_err(|error| Error::corrupt(path.as_str(), error.to_string()))?;
         lines.push(b'\n');
     }
     let packed: Bytes = compress(&path, &lines)?.into();
     let ck = Checksum::of(&packed);
     objects.create(&names.absolute(&path), packed).await?;
-    parts.push(PartRef { path, ck, files: entries.len() });
-    Ok(parts)
+    Ok(PartRef { path, ck, lsn, deltas: deltas.len() })
 }
 
 async fn read_table(
@@ -243,15 +291,19 @@ async fn read_table(
     object: &str,
     root: TableRoot,
 ) -> Result<TableState> {
-    let parts: Vec<Vec<Arc<FileEntry>>> = stream::iter(root.parts.clone())
+    let parts: Vec<Vec<Arc<Delta>>> = stream::iter(root.parts.clone())
         .map(|part| read_part(objects, names, part))
         .buffered(PARTS_AT_ONCE)
         .try_collect()
         .await?;
-    let files: Vec<Arc<FileEntry>> = parts.into_iter().flatten().collect();
-    let rows: u64 = files.iter().map(|file| file.rows).sum();
-    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    if (files.len(), rows, bytes) != (root.files, root.rows, root.bytes) {
+    let mut deltas = Deltas::default();
+    deltas.set_updates(root.updates);
+    for delta in parts.into_iter().flatten() {
+        deltas.add(delta).map_err(|reason| Error::corrupt(object, reason))?;
+    }
+    let rows: u64 = deltas.iter().map(|delta| delta.rows()).sum();
+    let bytes: u64 = deltas.iter().map(|delta| delta.bytes()).sum();
+    if (deltas.len(), rows, bytes) != (root.deltas, root.rows, root.bytes) {
         let name = root.def.full_name();
         let evidence = format!("its totals of table \"{name}\" are not the sums of its parts");
         return Err(Error::corrupt(object, evidence));
@@ -260,14 +312,12 @@ async fn read_table(
         def: root.def,
         begins: root.begins,
         changed_lsn: root.changed_lsn,
-        files,
-        rows,
-        bytes,
+        deltas,
         parts: root.parts,
     })
 }
 
-async fn read_part(objects: &Objects, names: &Names, part: PartRef) -> Result<Vec<Arc<FileEntry>>> {
+async fn read_part(objects: &Objects, names: &Names, part: PartRef) -> Result<Vec<Arc<Delta>>> {
     let Some(packed) = objects.get(&names.absolute(&part.path)).await? else {
         return Err(Error::corrupt(part.path, "a checkpoint names it but it is not there"));
     };
@@ -275,13 +325,13 @@ async fn read_part(objects: &Objects, names: &Names, part: PartRef) -> Result<Ve
         return Err(Error::corrupt(part.path, "its digest is not the one in the checkpoint"));
     }
     let lines = decompress(&part.path, &packed, PART_BYTES_MAX)?;
-    let entries = serde_json::Deserializer::from_slice(&lines).into_iter::<Arc<FileEntry>>();
-    let entries: Vec<_> = entries
+    let deltas = serde_json::Deserializer::from_slice(&lines).into_iter::<Arc<Delta>>();
+    let deltas: Vec<_> = deltas
         .collect::<Result<_, _>>()
         .map_err(|error| Error::corrupt(part.path.as_str(), error.to_string()))?;
-    if entries.len() != part.files {
-        let evidence = format!("it holds {} entries, not {}", entries.len(), part.files);
+    if deltas.len() != part.deltas {
+        let evidence = format!("it holds {} deltas, not {}", deltas.len(), part.deltas);
         return Err(Error::corrupt(part.path, evidence));
     }
-    Ok(entries)
+    Ok(deltas)
 }

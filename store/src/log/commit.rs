@@ -255,10 +255,9 @@ impl Log {
     /// Numbers the transaction as the next record after `state`.
     fn number(&self, state: &State, transaction: &mut Transaction) -> Record {
         let version = state.version_after(transaction.operation);
-        for change in &mut transaction.tables {
-            for file in &mut change.add {
-                Arc::make_mut(file).v = VersionRange::single(version);
-            }
+        if transaction.operation == Operation::Update {
+            let files = transaction.tables.iter_mut().flat_map(|change| &mut change.add);
+            files.for_each(|file| Arc::make_mut(file).v = VersionRange::single(version));
         }
         Record {
             lsn: state.lsn + 1,
@@ -412,6 +411,7 @@ fn validate(state: &State, transaction: &Transaction) -> Result<()> {
         if def.schema != change.schema {
             return conflict(format!("table \"{}\" has a new definition", def.full_name()));
         }
+        validate_deltas(state, transaction, change)?;
     }
     match transaction.low_water {
         Some(asked) if asked > state.version => {
@@ -421,6 +421,33 @@ fn validate(state: &State, transaction: &Transaction) -> Result<()> {
             Err(Error::VersionExpired { asked, oldest: state.low_water })
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// A merge whose inputs are gone is lost, and so is a drop of what is gone: what it was about has been done.
+fn validate_deltas(state: &State, transaction: &Transaction, change: &TableChange) -> Result<()> {
+    let Some(table) = state.tables.get(&change.id) else { return Ok(()) };
+    let name = || table.def.full_name();
+    if let Some(merge) = &change.merge {
+        if table.deltas.get(merge.into).is_some() {
+            return conflict(format!("delta {} of table \"{}\" is there", merge.into, name()));
+        }
+        if let Err(reason) = table.deltas.tile(merge.into.index, merge.into.v, &merge.from) {
+            return conflict(format!("table \"{}\": {reason}", name()));
+        }
+    }
+    if change.drop.is_empty() {
+        return Ok(());
+    }
+    let mut left = table.deltas.clone();
+    for id in &change.drop {
+        if let Err(reason) = left.remove(*id) {
+            return conflict(format!("table \"{}\": {reason}", name()));
+        }
+    }
+    match left.lost(transaction.low_water.unwrap_or(state.low_water).max(state.low_water)) {
+        Some(version) => conflict(format!("table \"{}\" needs them for {version}", name())),
+        None => Ok(()),
     }
 }
 

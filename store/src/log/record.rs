@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
+use crate::log::deltas::DeltaId;
 use crate::sealed::{seal, unseal};
 use crate::table::{TableDef, TableId};
 use crate::version::{Version, VersionRange};
@@ -41,6 +42,8 @@ pub enum Operation {
     Update,
     /// Namespaces or tables came or went.
     Table,
+    /// Deltas were made into one that says the same.
+    Compact,
     /// The oldest retained version moved.
     Vacuum,
 }
@@ -51,6 +54,7 @@ impl Operation {
         match self {
             Self::Update => "UPDATE",
             Self::Table => "TABLE",
+            Self::Compact => "COMPACT",
             Self::Vacuum => "VACUUM",
         }
     }
@@ -188,6 +192,18 @@ pub struct FileEntry {
     pub ck: FileChecksums,
 }
 
+/// Deltas of one table that were made into one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merge {
+    /// The delta that comes; its files are those that the record adds.
+    pub into: DeltaId,
+    /// What it was made from: all that is there of these updates, each once. If one of them is gone, so is the merge.
+    pub from: Vec<DeltaId>,
+    /// Its level; see [`crate::policy`].
+    pub level: u32,
+}
+
 /// What a record does to one table's files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -197,7 +213,21 @@ pub struct TableChange {
     /// The definition that the files follow.
     pub schema: u32,
     /// Files that come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<Arc<FileEntry>>,
+    /// What the files were made from, if not from new rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merge>,
+    /// Deltas that go because no retained version needs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drop: Vec<DeltaId>,
+}
+
+impl TableChange {
+    /// Returns a change that does nothing to a table whose definition has that number.
+    pub(crate) fn of(id: TableId, schema: u32) -> Self {
+        Self { id, schema, add: Vec::new(), merge: None, drop: Vec::new() }
+    }
 }
 
 /// One record of the log.

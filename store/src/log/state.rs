@@ -7,9 +7,11 @@
 //! I1  positions have no gaps, and each record names the digest of the one before
 //! I2  time grows from record to record
 //! I3  an update makes exactly the next version; nothing else makes one
-//! I4  a file comes with the update that made it, for a table and definition that are there
+//! I4  a file comes with the update that made it, or with a merge of deltas that are there and hold the same updates;
+//!     always for a table and definition that are there
 //! I5  names of namespaces and tables are unique; what goes was there
 //! I6  a transaction stands once in the log, a feed's batches in their order
+//! I7  deltas go only while every retained version can still be read
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::PartRef;
+use crate::log::deltas::{Delta, DeltaId, Deltas};
 use crate::log::record::{App, FileEntry, Operation, Record, TableChange, TransactionId};
 use crate::table::{TableDef, TableId};
 use crate::version::{Version, VersionRange};
@@ -53,13 +56,9 @@ pub struct TableState {
     pub begins: Version,
     /// The position of the last record with rows for it, or of its creation.
     pub changed_lsn: u64,
-    /// All files, in the order in which they came.
-    pub files: Vec<Arc<FileEntry>>,
-    /// Rows in all files.
-    pub rows: u64,
-    /// Bytes in all files.
-    pub bytes: u64,
-    /// Parts of checkpoints that hold the entries of the first files.
+    /// All its deltas.
+    pub deltas: Deltas,
+    /// Parts of checkpoints that hold the first of them.
     pub(crate) parts: Vec<PartRef>,
 }
 
@@ -161,7 +160,7 @@ impl State {
     pub(crate) fn version_after(&self, operation: Operation) -> Version {
         match operation {
             Operation::Update => self.version.next(),
-            Operation::Table | Operation::Vacuum => self.version,
+            Operation::Table | Operation::Compact | Operation::Vacuum => self.version,
         }
     }
 
@@ -188,9 +187,6 @@ impl State {
         for def in &record.define.tables {
             self.define(record, def)?;
         }
-        for change in &record.tables {
-            self.add_files(record, change)?;
-        }
         if let Some(app) = &record.app {
             self.advance_app(record, app)?;
         }
@@ -200,7 +196,7 @@ impl State {
             }
             self.low_water = low_water;
         }
-        Ok(())
+        record.tables.iter().try_for_each(|change| self.change_table(record, change))
     }
 
     fn define(&mut self, record: &Record, def: &Arc<TableDef>) -> Result<(), String> {
@@ -215,22 +211,17 @@ impl State {
             def: Arc::clone(def),
             begins: record.version,
             changed_lsn: record.lsn,
-            files: Vec::new(),
-            rows: 0,
-            bytes: 0,
+            deltas: Deltas::default(),
             parts: Vec::new(),
         };
         self.tables.insert(def.id, Arc::new(table));
         Ok(())
     }
 
-    fn add_files(&mut self, record: &Record, change: &TableChange) -> Result<(), String> {
+    fn change_table(&mut self, record: &Record, change: &TableChange) -> Result<(), String> {
         let Some(table) = self.tables.get_mut(&change.id) else {
             return Err(format!("files came for table {}, which is not there", change.id));
         };
-        if record.op != Operation::Update {
-            return Err(format!("files came with {}", record.op.name()));
-        }
         if table.def.schema != change.schema {
             return Err(format!(
                 "files follow definition {} of table {}",
@@ -238,16 +229,48 @@ impl State {
             ));
         }
         let table = Arc::make_mut(table);
-        for file in &change.add {
-            if file.v != VersionRange::single(record.version) {
-                let [lo, hi] = file.v.into();
-                return Err(format!("file of versions [{lo},{hi}] came with {}", record.version));
+        match (record.op, &change.merge) {
+            (Operation::Update, None) => {
+                table.changed_lsn = record.lsn;
+                table.deltas.updated(record.version);
+                let v = VersionRange::single(record.version);
+                for (index, files) in by_index(&change.add) {
+                    let id = DeltaId { index, v };
+                    let rows_from = files.iter().map(|file| file.rows).sum();
+                    let delta = Delta { id, lsn: record.lsn, level: 0, rows_from, files };
+                    table.deltas.add(checked(delta)?)?;
+                }
             }
-            table.rows += file.rows;
-            table.bytes += file.bytes;
+            (Operation::Compact, Some(merge)) => {
+                let into = merge.into;
+                if into.v.hi > record.version {
+                    return Err(format!("delta {into} came with version {}", record.version));
+                }
+                table.deltas.tile(into.index, into.v, &merge.from)?;
+                let inputs = merge.from.iter().filter_map(|id| table.deltas.get(*id));
+                let delta = Delta {
+                    id: into,
+                    lsn: record.lsn,
+                    level: merge.level,
+                    rows_from: inputs.map(|delta| delta.rows()).sum(),
+                    files: change.add.clone(),
+                };
+                table.deltas.add(checked(delta)?)?;
+            }
+            (Operation::Vacuum, None) if change.add.is_empty() => {}
+            (op, _) => return Err(format!("files came with {}", op.name())),
         }
-        table.files.extend(change.add.iter().map(Arc::clone));
-        table.changed_lsn = record.lsn;
+        for id in &change.drop {
+            table.deltas.remove(*id)?;
+        }
+        if let Some(version) = table.deltas.lost(self.low_water)
+            && !change.drop.is_empty()
+        {
+            return Err(format!("version {version} of table {} cannot be read then", change.id));
+        }
+        if record.op == Operation::Vacuum {
+            table.deltas.forget_updates(self.low_water);
+        }
         Ok(())
     }
 
@@ -260,5 +283,25 @@ impl State {
             }
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// Returns files by the sort order that they belong to.
+fn by_index(files: &[Arc<FileEntry>]) -> BTreeMap<u32, Vec<Arc<FileEntry>>> {
+    let mut found: BTreeMap<u32, Vec<Arc<FileEntry>>> = BTreeMap::new();
+    for file in files {
+        found.entry(file.index).or_default().push(Arc::clone(file));
+    }
+    found
+}
+
+fn checked(delta: Delta) -> Result<Arc<Delta>, String> {
+    let id = delta.id;
+    match delta.files.iter().find(|file| (file.index, file.v) != (id.index, id.v)) {
+        Some(file) => {
+            let VersionRange { lo, hi } = file.v;
+            Err(format!("file of versions [{lo},{hi}] came with delta {id}"))
+        }
+        None => Ok(Arc::new(delta)),
     }
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::ColumnType;
 
-/// How values of one key fold together. All are associative; only `REPLACE` depends on the order.
+/// How values of one key fold together. All are associative, so deltas can be folded in any grouping; those of which
+/// [`Self::is_ordered`] holds not in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ValueFunction {
@@ -20,11 +21,32 @@ pub enum ValueFunction {
     Count,
     /// Keeps the value of the newest version, NULL too; within one update the last row wins.
     Replace,
+    /// Keeps the newest value that is not NULL.
+    #[serde(rename = "REPLACE_IF_NOT_NULL")]
+    ReplaceIfNotNull,
+    /// Keeps the value of the oldest version, NULL too; within one update the first row wins.
+    First,
+    /// Whether all values are true; NULL counts as absent.
+    #[serde(rename = "BOOL_AND")]
+    And,
+    /// Whether one of the values is true; NULL counts as absent.
+    #[serde(rename = "BOOL_OR")]
+    Or,
 }
 
 impl ValueFunction {
     /// All functions.
-    pub const ALL: [Self; 5] = [Self::Sum, Self::Min, Self::Max, Self::Count, Self::Replace];
+    pub const ALL: [Self; 9] = [
+        Self::Sum,
+        Self::Min,
+        Self::Max,
+        Self::Count,
+        Self::Replace,
+        Self::ReplaceIfNotNull,
+        Self::First,
+        Self::And,
+        Self::Or,
+    ];
 
     /// Returns the name in SQL, in upper case.
     pub fn name(self) -> &'static str {
@@ -34,6 +56,10 @@ impl ValueFunction {
             Self::Max => "MAX",
             Self::Count => "COUNT",
             Self::Replace => "REPLACE",
+            Self::ReplaceIfNotNull => "REPLACE_IF_NOT_NULL",
+            Self::First => "FIRST",
+            Self::And => "BOOL_AND",
+            Self::Or => "BOOL_OR",
         }
     }
 
@@ -50,7 +76,18 @@ impl ValueFunction {
                 Some(ColumnType::Int64 | ColumnType::UInt64) => Some(ColumnType::Int64),
                 _ => None,
             },
-            Self::Min | Self::Max | Self::Replace => Some(declared.clone()),
+            Self::And | Self::Or => (*declared == ColumnType::Bool).then_some(ColumnType::Bool),
+            Self::Min | Self::Max | Self::Replace | Self::ReplaceIfNotNull | Self::First => {
+                Some(declared.clone())
+            }
+        }
+    }
+
+    /// Whether the order of versions matters.
+    pub fn is_ordered(self) -> bool {
+        match self {
+            Self::Replace | Self::ReplaceIfNotNull | Self::First => true,
+            Self::Sum | Self::Min | Self::Max | Self::Count | Self::And | Self::Or => false,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::*;
-use meshwork_store::{Error, Result};
+use meshwork_store::policy::{Policy, Tiers};
+use meshwork_store::{CompactOptions, Database, Error, Result, Version};
 use object_store::ObjectStore;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -25,8 +26,30 @@ async fn feed(store: Arc<dyn ObjectStore>, seed: u64, attempts_max: u32) -> Vec<
             break;
         }
         acknowledged.push(("feed".to_owned(), number));
+        // Now and then the feed merges deltas, and lets old versions go.
+        let maintained = number % 3 != 1 || maintain(&database, &pair, attempts_max).await;
+        if !maintained {
+            break;
+        }
     }
     acknowledged
+}
+
+async fn maintain(database: &Database, pair: &Pair, attempts_max: u32) -> bool {
+    let policy = Policy { tiers: Tiers::Tiered { fan_out: 2 }, ..Policy::default() };
+    let options = CompactOptions::default();
+    for table in [&pair.a, &pair.b] {
+        let merge = async || database.maintain(table.id, &policy, options).await;
+        if persist(attempts_max, merge).await.is_none() {
+            return false;
+        }
+    }
+    let oldest = Version(database.state().version.0.saturating_sub(1));
+    let expire = async || match database.expire_before(oldest).await {
+        Ok(_) | Err(Error::VersionExpired { .. }) => Ok(()),
+        Err(error) => Err(error),
+    };
+    persist(attempts_max, expire).await.is_some()
 }
 
 async fn persist<T>(attempts_max: u32, mut step: impl AsyncFnMut() -> Result<T>) -> Option<T> {

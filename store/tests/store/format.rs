@@ -8,9 +8,10 @@ use crate::support::*;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use meshwork_store::policy::Policy;
 use meshwork_store::{
-    ColumnType, Database, Error, ErrorKind, Location, Options, ReadAt, Result, SystemEnvironment,
-    TableKind, ValueFunction, Version,
+    ColumnType, CompactOptions, Database, Deltas, Error, ErrorKind, Location, Options, ReadAt,
+    Result, SystemEnvironment, TableKind, ValueFunction, Version,
 };
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -24,7 +25,8 @@ async fn data_file_describes_itself_to_any_parquet_reader() {
     commit_pair(&database, &pair, "w", 1).await.unwrap();
     let snapshot = database.snapshot(ReadAt::Committed).await.unwrap();
     let table = snapshot.table("ns", "b").unwrap();
-    let [file] = table.files() else { panic!("one update makes one file") };
+    let files = table.files();
+    let [file] = files.as_slice() else { panic!("one update makes one file") };
     let bytes = store.get(&database.object_path(&file.path)).await.unwrap().bytes().await.unwrap();
     assert_eq!(file.bytes, bytes.len() as u64);
     assert_eq!(file.footer[0] + file.footer[1] + 8, file.bytes);
@@ -165,6 +167,45 @@ async fn history_tells_versions_and_times() {
 }
 
 /// 350 records: opening reads one checkpoint and what came after it.
+/// Deltas come and go between checkpoints, whose parts are shared as long as nothing of them has gone.
+#[tokio::test]
+async fn checkpoints_hold_what_merges_left() {
+    let store = memory();
+    let database = open(Arc::clone(&store), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    let tables = [pair.a.id, pair.b.id];
+    for number in 1..=250 {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+        for table in tables.iter().filter(|_| number % 5 == 0) {
+            let (policy, options) = (Policy::default(), CompactOptions::default());
+            database.maintain(*table, &policy, options).await.unwrap();
+        }
+        if number % 60 == 0 {
+            database.expire_before(Version(number - 30)).await.unwrap();
+        }
+    }
+    let deltas = |database: &Database, name: &str| -> Deltas {
+        database.state().table("ns", name).unwrap().deltas.clone()
+    };
+    let cold = open(Arc::clone(&store), 2).await.unwrap();
+    let checkpoints = list(&store, "db/_chk").await;
+    assert!(checkpoints.len() > 3, "{checkpoints:?}");
+    for path in checkpoints {
+        store.delete(&path).await.unwrap();
+    }
+    let replayed = open(store, 3).await.unwrap();
+    for name in ["a", "b"] {
+        let expected = deltas(&database, name);
+        assert_eq!(deltas(&cold, name), expected);
+        assert_eq!(deltas(&replayed, name), expected);
+        assert!(expected.len() < 100, "{} deltas", expected.len());
+        let newest = cold.snapshot(ReadAt::Committed).await.unwrap();
+        assert!(newest.table("ns", name).unwrap().chosen().len() <= 24);
+    }
+    let all: Vec<_> = (1..=250).map(|number| ("w".to_owned(), number)).collect();
+    check_pair(&cold, &all).await;
+}
+
 #[tokio::test]
 async fn cold_open_is_bounded_by_checkpoints() {
     let truth = memory();
@@ -243,7 +284,7 @@ async fn read_everything(store: Arc<dyn ObjectStore>) -> Result<BTreeMap<(String
     for name in ["a", "b"] {
         let table = snapshot.table("ns", name)?;
         for file in table.files() {
-            database.verify_file(table.def(), file).await?;
+            database.verify_file(table.def(), &file).await?;
         }
     }
     Ok(amounts(&database, "a", snapshot.version()).await)

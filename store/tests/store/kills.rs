@@ -129,9 +129,10 @@ async fn check_new_versions(database: &Database, checked: Version) -> Version {
         let mut added = Vec::new();
         for name in ["a", "b"] {
             let table = snapshot.table("ns", name).unwrap();
-            let file = table.files().last().unwrap();
+            let files = table.files();
+            let file = files.last().unwrap();
             assert_eq!(file.v.lo, Version(version), "table {name} lacks version {version}");
-            assert_eq!(table.files().len() as u64, version, "a version is one file");
+            assert_eq!(files.len() as u64, version, "a version is one file");
             database.verify_file(table.def(), file).await.unwrap();
             added.push((
                 file.agg.clone(),

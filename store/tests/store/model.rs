@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::support::*;
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use meshwork_store::{
-    ColumnType, Database, ReadAt, TableDef, TableKind, TableSnapshot, ValueFunction, Version,
+    ColumnType, CompactOptions, Database, DeltaId, Error, ReadAt, TableDef, TableKind,
+    TableSnapshot, ValueFunction, Version,
 };
+use object_store::ObjectStore;
 use proptest::prelude::*;
 
 type Key = (Option<i64>, Option<String>);
@@ -29,10 +31,16 @@ struct Folded {
     max: Option<i64>,
     count: Option<i64>,
     last: Option<i64>,
+    newest: Option<i64>,
+    /// None before there is a row.
+    first: Option<Option<i64>>,
+    all: Option<bool>,
+    one: Option<bool>,
 }
 
 impl Folded {
     fn fold(self, value: Option<i64>) -> Self {
+        let truth = value.map(is_true);
         let merge = |old: Option<i64>, merge: fn(i64, i64) -> i64| match (old, value) {
             (Some(old), Some(new)) => Some(merge(old, new)),
             (old, new) => old.or(new),
@@ -43,8 +51,17 @@ impl Folded {
             max: merge(self.max, i64::max),
             count: merge(self.count, |a, b| a + b),
             last: value,
+            newest: value.or(self.newest),
+            first: Some(self.first.unwrap_or(value)),
+            all: self.all.map_or(truth, |all| Some(all && truth.unwrap_or(true))),
+            one: self.one.map_or(truth, |one| Some(one || truth.unwrap_or(false))),
         }
     }
+}
+
+/// The truth that a number stands for in columns of truths.
+fn is_true(value: i64) -> bool {
+    value % 3 != 0
 }
 
 type Model = BTreeMap<Key, Folded>;
@@ -65,15 +82,20 @@ fn to_batch(rows: &[Row]) -> RecordBatch {
         ("n", Arc::new(rows.iter().map(|row| row.key.0).collect::<Int64Array>())),
         ("s", Arc::new(rows.iter().map(|row| row.key.1.clone()).collect::<StringArray>())),
     ];
-    columns.extend(["sum", "min", "max", "count", "last"].map(|name| (name, Arc::clone(&values))));
+    let numbers = ["sum", "min", "max", "count", "replace", "replace_if_not_null", "first"];
+    columns.extend(numbers.map(|name| (name, Arc::clone(&values))));
+    let truths = rows.iter().map(|row| row.value.map(is_true)).collect::<BooleanArray>();
+    let truths: ArrayRef = Arc::new(truths);
+    columns.extend(["bool_and", "bool_or"].map(|name| (name, Arc::clone(&truths))));
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true)))
         .unwrap()
 }
 
 async fn create(database: &Database, name: &str, key: &[&str]) -> Arc<TableDef> {
     let value = |function: ValueFunction| {
-        let name = if function == ValueFunction::Replace { "last" } else { function.name() };
-        column(&name.to_lowercase(), ColumnType::Int64, Some(function))
+        let is_truth = matches!(function, ValueFunction::And | ValueFunction::Or);
+        let column_type = if is_truth { ColumnType::Bool } else { ColumnType::Int64 };
+        column(&function.name().to_lowercase(), column_type, Some(function))
     };
     let mut columns: Vec<_> = ValueFunction::ALL.into_iter().map(value).collect();
     columns.push(column("s", ColumnType::Utf8, None));
@@ -91,6 +113,10 @@ async fn read(database: &Database, table: &TableSnapshot) -> Model {
             let column = batch.column_by_name(name).unwrap().as_primitive::<Int64Type>();
             column.is_valid(row).then(|| column.value(row))
         };
+        let truth = |name: &str, row: usize| {
+            let column = batch.column_by_name(name).unwrap().as_boolean();
+            column.is_valid(row).then(|| column.value(row))
+        };
         let text = batch.column_by_name("s").unwrap().as_string::<i32>();
         for row in 0..batch.num_rows() {
             let key = (number("n", row), text.is_valid(row).then(|| text.value(row).to_owned()));
@@ -99,7 +125,11 @@ async fn read(database: &Database, table: &TableSnapshot) -> Model {
                 min: number("min", row),
                 max: number("max", row),
                 count: number("count", row),
-                last: number("last", row),
+                last: number("replace", row),
+                newest: number("replace_if_not_null", row),
+                first: Some(number("first", row)),
+                all: truth("bool_and", row),
+                one: truth("bool_or", row),
             };
             found.insert(key, folded);
         }
@@ -108,56 +138,185 @@ async fn read(database: &Database, table: &TableSnapshot) -> Model {
     found
 }
 
-async fn compare(updates: Vec<(Vec<Row>, Vec<Row>)>) {
-    let store = memory();
-    let database = open(Arc::clone(&store), 1).await.unwrap();
-    database.create_namespace("ns").await.unwrap();
-    let a = create(&database, "a", &["n", "s"]).await;
-    let b = create(&database, "b", &["s", "n"]).await;
+/// What happens to the two tables.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Rows come.
+    Update(Vec<Row>, Vec<Row>),
+    /// Deltas that stand side by side become one: which, as places modulo their number.
+    Compact { table: &'static str, place: usize, number: usize, rows_max: usize, moves: bool },
+    /// Old versions go: so many of them as parts of eight.
+    Expire(u64),
+    /// Another process opens the database, after a checkpoint or not.
+    Reopen,
+}
 
-    let mut history: Vec<(Model, Model)> = vec![Default::default()];
-    for (rows_a, rows_b) in &updates {
-        let (mut model_a, mut model_b) = history.last().unwrap().clone();
+fn event() -> impl Strategy<Value = Event> {
+    let compact = ("[ab]", 0..8usize, 2..6usize, 1..5usize, any::<bool>());
+    prop_oneof![
+        4 => update().prop_map(|(a, b)| Event::Update(a, b)),
+        3 => compact.prop_map(|(table, place, number, rows_max, moves)| {
+            let table = if table == "a" { "a" } else { "b" };
+            Event::Compact { table, place, number, rows_max, moves }
+        }),
+        1 => (0..8u64).prop_map(Event::Expire),
+        1 => Just(Event::Reopen),
+    ]
+}
+
+/// The two tables of the model, and what each version of them was.
+struct Trial {
+    store: Arc<dyn ObjectStore>,
+    database: Arc<Database>,
+    a: Arc<TableDef>,
+    b: Arc<TableDef>,
+    history: Vec<(Model, Model)>,
+    oldest: u64,
+    n_opened: u64,
+}
+
+impl Trial {
+    async fn new() -> Self {
+        let store = memory();
+        let database = open(Arc::clone(&store), 1).await.unwrap();
+        database.create_namespace("ns").await.unwrap();
+        let a = create(&database, "a", &["n", "s"]).await;
+        let b = create(&database, "b", &["s", "n"]).await;
+        let history = vec![Default::default()];
+        Self { store, database, a, b, history, oldest: 0, n_opened: 1 }
+    }
+
+    async fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Update(rows_a, rows_b) => self.update(rows_a, rows_b).await,
+            Event::Compact { table, place, number, rows_max, moves } => {
+                let options = CompactOptions {
+                    level: 1,
+                    file_rows_max: *rows_max,
+                    moved_bytes_min: if *moves { 0 } else { u64::MAX },
+                };
+                self.compact(table, *place, *number, options).await;
+            }
+            Event::Expire(parts) => {
+                let newest = self.history.len() as u64 - 1;
+                self.oldest = self.oldest.max(newest * parts / 8);
+                self.database.expire_before(Version(self.oldest)).await.unwrap();
+            }
+            Event::Reopen => self.reopen().await,
+        }
+    }
+
+    async fn update(&mut self, rows_a: &[Row], rows_b: &[Row]) {
+        let (mut model_a, mut model_b) = self.history.last().unwrap().clone();
         for (model, rows) in [(&mut model_a, rows_a), (&mut model_b, rows_b)] {
             for row in rows {
                 let folded = model.entry(row.key.clone()).or_default();
                 *folded = folded.fold(row.value);
             }
         }
-        history.push((model_a, model_b));
+        self.history.push((model_a, model_b));
 
-        let mut batch = database.batch();
+        let mut batch = self.database.batch();
         // Rows of one update may come in pieces.
         let (first, second) = rows_a.split_at(rows_a.len() / 2);
-        batch.insert(&a, to_batch(first)).unwrap();
-        batch.insert(&b, to_batch(rows_b)).unwrap();
-        batch.insert(&a, to_batch(second)).unwrap();
+        batch.insert(&self.a, to_batch(first)).unwrap();
+        batch.insert(&self.b, to_batch(rows_b)).unwrap();
+        batch.insert(&self.a, to_batch(second)).unwrap();
         let committed = batch.commit().await.unwrap();
-        assert_eq!(committed.version.0, history.len() as u64 - 1);
+        assert_eq!(committed.version.0, self.history.len() as u64 - 1);
     }
 
-    let cold = open(store, 2).await.unwrap();
-    for reader in [&database, &cold] {
-        for (version, (model_a, model_b)) in (0..).zip(&history) {
-            let snapshot = reader.snapshot(ReadAt::Version(Version(version))).await.unwrap();
+    async fn compact(&self, name: &str, place: usize, number: usize, options: CompactOptions) {
+        let snapshot = self.database.snapshot(ReadAt::Committed).await.unwrap();
+        let table = snapshot.table("ns", name).unwrap();
+        let chosen: Vec<DeltaId> = table.chosen().iter().map(|delta| delta.id).collect();
+        if chosen.len() < 2 {
+            return;
+        }
+        let from = &chosen[place % (chosen.len() - 1)..];
+        let from = &from[..number.min(from.len())];
+        let done = self.database.compact(table.def().id, from, options).await.unwrap();
+        assert!(done.rows_written <= done.rows_read);
+        // A second worker that did the same has lost.
+        let again = self.database.compact(table.def().id, from, options).await;
+        assert!(matches!(again, Err(Error::Conflict { .. })), "{again:?}");
+    }
+
+    async fn reopen(&mut self) {
+        self.n_opened += 1;
+        self.database = open(Arc::clone(&self.store), self.n_opened).await.unwrap();
+    }
+
+    /// Compares each version that is retained, read from all deltas from which it can be.
+    async fn compare(&self) {
+        for (version, (model_a, model_b)) in (0..).zip(&self.history) {
+            let snapshot = self.database.snapshot(ReadAt::Version(Version(version))).await;
+            if version < self.oldest {
+                assert!(matches!(snapshot, Err(Error::VersionExpired { .. })), "{snapshot:?}");
+                continue;
+            }
+            let snapshot = snapshot.unwrap();
             for (name, model) in [("a", model_a), ("b", model_b)] {
                 let table = snapshot.table("ns", name).unwrap();
-                assert_eq!(&read(reader, &table).await, model, "{name} at version {version}");
+                let found = read(&self.database, &table).await;
+                assert_eq!(&found, model, "{name} at version {version}");
                 for file in table.files() {
-                    reader.verify_file(table.def(), file).await.unwrap();
+                    self.database.verify_file(table.def(), &file).await.unwrap();
+                }
+                for chosen in ways(&table) {
+                    let forced = table.read_from(&chosen).unwrap();
+                    let found = read(&self.database, &forced).await;
+                    assert_eq!(&found, model, "{name} at version {version} from {chosen:?}");
                 }
             }
         }
     }
 }
 
+/// Returns sets of deltas from which a table can be read, the most of them that a test has time for.
+fn ways(table: &TableSnapshot) -> Vec<Vec<DeltaId>> {
+    const WAYS_MAX: usize = 12;
+    let upto = table.version();
+    let all: Vec<DeltaId> =
+        table.deltas().iter().map(|delta| delta.id).filter(|id| id.v.hi <= upto).collect();
+    let mut found = Vec::new();
+    let mut open: Vec<(Vec<DeltaId>, u64)> = vec![(Vec::new(), 0)];
+    while let Some((chosen, next)) = open.pop() {
+        let later = all.iter().filter(|id| id.v.lo.0 >= next);
+        let Some(first) = later.clone().map(|id| id.v.lo).min() else {
+            if table.read_from(&chosen).is_ok() {
+                found.push(chosen);
+            }
+            continue;
+        };
+        if found.len() >= WAYS_MAX {
+            break;
+        }
+        for id in later.filter(|id| id.v.lo == first) {
+            let mut chosen = chosen.clone();
+            chosen.push(*id);
+            open.push((chosen, id.v.hi.0 + 1));
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_version_is_the_fold_of_its_updates(updates in prop::collection::vec(update(), 1..12)) {
+    fn every_version_is_the_fold_of_its_updates(events in prop::collection::vec(event(), 1..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(compare(updates));
+        runtime.block_on(async {
+            let mut trial = Trial::new().await;
+            for event in &events {
+                trial.happen(event).await;
+            }
+            trial.compare().await;
+            trial.reopen().await;
+            trial.compare().await;
+        });
     }
 }
 

@@ -1,0 +1,329 @@
+//! Compaction: several deltas of a table become one that says the same.
+//!
+//! The files of each delta are read one after the other, all deltas side by side, and folded into new files. A file whose
+//! keys no other delta has any of is not read at all: it moves into the new delta as it is. Before the commit the result
+//! is checked against what the log says about the inputs; the commit names the inputs, and is lost if they are gone.
+//! Nobody waits for a compaction, and whoever dies in one leaves files that nobody knows of.
+//!
+//! ```text
+//! [1,40]   a........f g........m n........z        [1,50]   a........f   moved
+//! [41,50]                i...k                 ──►          g........m   merged
+//!                                                           n........z   moved
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::batch::{FILE_ROWS_MAX, put};
+use crate::database::Database;
+use crate::delta::file::{EncodedFile, Writer};
+use crate::delta::merge::{Merger, Run, Step};
+use crate::environment::blocking;
+use crate::error::{Error, Result};
+use crate::log::commit::{Committed, Transaction};
+use crate::log::deltas::{Delta, DeltaId};
+use crate::log::record::{FileEntry, Merge, Operation, ReadScope, TableChange};
+use crate::stats::key_bounds;
+use crate::table::{TableDef, TableId};
+use crate::version::VersionRange;
+
+/// Bytes per data file, about.
+const FILE_BYTES_MAX: usize = 256 << 20;
+
+/// A smaller file is merged even if it could move: many small files cost every reader more than one merge.
+const MOVED_BYTES_MIN: u64 = 8 << 20;
+
+/// How a compaction is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactOptions {
+    /// The level of the delta that is made; see [`crate::policy`].
+    pub level: u32,
+    /// Rows per file that it writes, at most.
+    pub file_rows_max: usize,
+    /// Bytes of a file that may move as it is, at least.
+    pub moved_bytes_min: u64,
+}
+
+impl Default for CompactOptions {
+    fn default() -> Self {
+        Self { level: 1, file_rows_max: FILE_ROWS_MAX, moved_bytes_min: MOVED_BYTES_MIN }
+    }
+}
+
+/// What a compaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// The delta that it made.
+    pub delta: DeltaId,
+    /// Where the commit stands.
+    pub committed: Committed,
+    /// Rows that it read.
+    pub rows_read: u64,
+    /// Rows that it wrote.
+    pub rows_written: u64,
+    /// Files that moved as they were.
+    pub files_moved: usize,
+}
+
+impl Database {
+    /// Makes deltas of one table into one. They have to hold all that is there of the versions from the first to the last of
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if one of them is not there, or no longer, or if they leave out an update between them; Internal
+    /// if their files are not what the log says; otherwise as [`crate::Batch::commit`].
+    pub async fn compact(
+        &self,
+        table: TableId,
+        from: &[DeltaId],
+        options: CompactOptions,
+    ) -> Result<Compacted> {
+        let state = self.log().refresh().await?;
+        let gone = |reason: String| Error::Conflict { reason };
+        let Some(table) = state.tables.get(&table) else {
+            return Err(gone(format!("table {table} was dropped")));
+        };
+        let (Some(first), Some(last)) =
+            (from.iter().min_by_key(|id| id.v.lo), from.iter().max_by_key(|id| id.v.hi))
+        else {
+            return Err(gone("no deltas to merge".to_owned()));
+        };
+        let into =
+            DeltaId { index: first.index, v: VersionRange { lo: first.v.lo, hi: last.v.hi } };
+        table.deltas.tile(into.index, into.v, from).map_err(gone)?;
+        let mut inputs: Vec<Arc<Delta>> =
+            from.iter().filter_map(|id| table.deltas.get(*id).cloned()).collect();
+        inputs.sort_by_key(|delta| delta.id);
+
+        let mut job = Job {
+            database: self,
+            def: Arc::clone(&table.def),
+            into,
+            options,
+            runs: inputs.iter().map(|delta| delta.files.iter().cloned().collect()).collect(),
+            writer: None,
+            files: Vec::new(),
+            files_moved: 0,
+        };
+        match table.def.key.is_empty() {
+            true => job.append().await?,
+            false => job.merge().await?,
+        }
+        job.roll().await?;
+        let Job { files, files_moved, .. } = job;
+        verify(&table.def, &inputs, &files)?;
+
+        let mut transaction =
+            Transaction::new(self.new_transaction(), Operation::Compact, state.lsn);
+        transaction.read.tables.insert(table.def.id, ReadScope::Any);
+        let from = inputs.iter().map(|delta| delta.id).collect();
+        let merge = Some(Merge { into, from, level: options.level });
+        let change = TableChange::of(table.def.id, table.def.schema);
+        let rows_written = files.iter().map(|file| file.rows).sum();
+        transaction.tables.push(TableChange { add: files, merge, ..change });
+        Ok(Compacted {
+            delta: into,
+            committed: self.log().commit(transaction).await?,
+            rows_read: inputs.iter().map(|delta| delta.rows()).sum(),
+            rows_written,
+            files_moved,
+        })
+    }
+}
+
+/// A compaction under way.
+struct Job<'a> {
+    database: &'a Database,
+    def: Arc<TableDef>,
+    into: DeltaId,
+    options: CompactOptions,
+    /// The files of each input that were not read yet.
+    runs: Vec<VecDeque<Arc<FileEntry>>>,
+    /// The file that is being written.
+    writer: Option<Writer>,
+    files: Vec<Arc<FileEntry>>,
+    files_moved: usize,
+}
+
+impl Job<'_> {
+    async fn merge(&mut self) -> Result<()> {
+        let mut merger = Merger::new(Arc::clone(&self.def), self.runs.len());
+        loop {
+            let step;
+            (merger, step) = self.step(merger).await?;
+            match step {
+                Progress::Done => return Ok(()),
+                Progress::Full => self.roll().await?,
+                Progress::Needs(runs) => {
+                    for run in &runs {
+                        while self.may_move(&merger, *run, &runs)? {
+                            self.move_file(*run).await?;
+                        }
+                    }
+                    for run in runs {
+                        let piece = match self.runs.get_mut(run).and_then(VecDeque::pop_front) {
+                            Some(file) => Some(self.open(&file).await?),
+                            None => None,
+                        };
+                        merger.give(run, piece)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Merges and writes until a file is full or more is needed.
+    async fn step(&mut self, mut merger: Merger) -> Result<(Merger, Progress)> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.new_writer()?,
+        };
+        let options = self.options;
+        let run = move || -> Result<(Merger, Writer, Progress)> {
+            let progress = loop {
+                match merger.step()? {
+                    Step::Rows(rows) => writer.push(&rows)?,
+                    Step::Needs(runs) => break Progress::Needs(runs),
+                    Step::Done => break Progress::Done,
+                }
+                if is_full(&writer, options) {
+                    break Progress::Full;
+                }
+            };
+            Ok((merger, writer, progress))
+        };
+        let (merger, writer, progress) =
+            blocking(self.database.environment().as_ref(), run).await??;
+        self.writer = Some(writer);
+        Ok((merger, progress))
+    }
+
+    /// Writes the rows of a table without a key, in the order in which they came.
+    async fn append(&mut self) -> Result<()> {
+        while let Some(run) = self.runs.iter().position(|files| !files.is_empty()) {
+            let is_large = |file: &Arc<FileEntry>| file.bytes >= self.options.moved_bytes_min;
+            if self.runs[run].front().is_some_and(is_large) {
+                self.move_file(run).await?;
+                continue;
+            }
+            let Some(file) = self.runs[run].pop_front() else { continue };
+            for batch in self.open(&file).await? {
+                self.write(batch?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.new_writer()?,
+        };
+        writer.push(&batch)?;
+        let is_full = is_full(&writer, self.options);
+        self.writer = Some(writer);
+        if is_full { self.roll().await } else { Ok(()) }
+    }
+
+    fn new_writer(&self) -> Result<Writer> {
+        Writer::new(&self.database.id().to_string(), Arc::clone(&self.def), self.into)
+    }
+
+    /// Ends the file that is being written, if it has rows.
+    async fn roll(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take_if(|writer| writer.n_rows() > 0) {
+            let encoded: EncodedFile =
+                blocking(self.database.environment().as_ref(), move || writer.finish()).await??;
+            self.files.push(put(self.database, &self.def, encoded).await?);
+        }
+        Ok(())
+    }
+
+    /// Whether the next file of a run can stay as it is: it is large, and no other run has a key that is not after it.
+    fn may_move(&self, merger: &Merger, run: usize, waiting: &[usize]) -> Result<bool> {
+        let Some(file) = self.runs.get(run).and_then(VecDeque::front) else { return Ok(false) };
+        let Some((_, greatest)) = key_bounds(file) else { return Ok(false) };
+        if file.bytes < self.options.moved_bytes_min {
+            return Ok(false);
+        }
+        for (other, files) in self.runs.iter().enumerate().filter(|(other, _)| *other != run) {
+            let next = match waiting.contains(&other) {
+                true => files.front().and_then(|file| key_bounds(file)).map(|(least, _)| least),
+                false => merger.next_key(other)?,
+            };
+            if next.is_some_and(|next| next <= greatest) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn move_file(&mut self, run: usize) -> Result<()> {
+        self.roll().await?;
+        if let Some(file) = self.runs.get_mut(run).and_then(VecDeque::pop_front) {
+            let DeltaId { index, v } = self.into;
+            self.files.push(Arc::new(FileEntry { index, v, ..FileEntry::clone(&file) }));
+            self.files_moved += 1;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, file: &FileEntry) -> Result<Run> {
+        self.database.read_file(&self.def, file).await
+    }
+}
+
+/// Why a merge has stopped for now.
+enum Progress {
+    Needs(Vec<usize>),
+    Full,
+    Done,
+}
+
+fn is_full(writer: &Writer, options: CompactOptions) -> bool {
+    writer.n_rows() >= options.file_rows_max as u64 || writer.n_bytes() >= FILE_BYTES_MAX
+}
+
+/// Checks the result against what the log says about the inputs. That keys ascend was checked while they were written.
+fn verify(def: &TableDef, inputs: &[Arc<Delta>], files: &[Arc<FileEntry>]) -> Result<()> {
+    let refuse = |evidence: String| Err(Error::corrupt(def.full_name(), evidence));
+    let from: Vec<&FileEntry> =
+        inputs.iter().flat_map(|delta| delta.files.iter().map(Arc::as_ref)).collect();
+    let into: Vec<&FileEntry> = files.iter().map(Arc::as_ref).collect();
+    let rows = |files: &[&FileEntry]| files.iter().map(|file| file.rows).sum::<u64>();
+    if rows(&into) > rows(&from) {
+        return refuse(format!("{} rows were merged into {}", rows(&from), rows(&into)));
+    }
+    let (was, is) = (sums(&from), sums(&into));
+    for (column, was) in was {
+        if let (Some(was), Some(Some(is))) = (was, is.get(column))
+            && was != *is
+        {
+            return refuse(format!("the sum of \"{column}\" was {was} and became {is}"));
+        }
+    }
+    let bounds = |files: &[&FileEntry]| {
+        let bounds: Vec<_> = files.iter().filter_map(|file| key_bounds(file)).collect();
+        let least = bounds.iter().map(|(least, _)| least.clone()).min();
+        (least, bounds.into_iter().map(|(_, greatest)| greatest).max())
+    };
+    let ((least, greatest), (new_least, new_greatest)) = (bounds(&from), bounds(&into));
+    if new_least < least || new_greatest > greatest {
+        return refuse("keys came that were in none of the deltas".to_owned());
+    }
+    Ok(())
+}
+
+/// Returns the exact sums of columns over files; None where one of the files tells none.
+fn sums<'a>(files: &[&'a FileEntry]) -> BTreeMap<&'a str, Option<i128>> {
+    let names: Vec<&str> =
+        files.iter().flat_map(|file| file.agg.keys().map(String::as_str)).collect();
+    let total = |name: &str| {
+        files
+            .iter()
+            .try_fold(0i128, |sum, file| sum.checked_add(file.agg.get(name)?.parse::<i128>().ok()?))
+    };
+    names.into_iter().map(|name| (name, total(name))).collect()
+}
