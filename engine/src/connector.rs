@@ -39,6 +39,29 @@ pub enum TableKind {
     System,
 }
 
+/// One delta of a table of a versioned store: the rows of a range of versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeltaEntry {
+    /// The schema of the table.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// The first version whose rows it has.
+    pub first_version: u64,
+    /// The last one.
+    pub last_version: u64,
+    /// How it came about: `update`, `merge 1`, `base`, ...
+    pub made_by: String,
+    /// Its files.
+    pub files: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether the newest version is read from it.
+    pub is_read: bool,
+}
+
 /// A table in a listing: cheap to make, says nothing of columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableEntry {
@@ -176,6 +199,17 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// Drops a table; returns whether there was one.
     async fn drop_table(&self, schema: &str, table: &str) -> Result<bool> {
         Err(self.refuse(&format!("DROP TABLE {schema}.{table}")))
+    }
+
+    /// Merges what a table is made of, so that it is read faster; returns how many rows were written for that. `full` asks
+    /// for one sorted whole, whatever it takes.
+    async fn optimize(&self, schema: &str, table: &str, _full: bool) -> Result<u64> {
+        Err(self.refuse(&format!("OPTIMIZE {schema}.{table}")))
+    }
+
+    /// Returns what the tables of a versioned store are made of; nothing where there is no such thing.
+    async fn deltas(&self) -> Result<Vec<DeltaEntry>> {
+        Ok(Vec::new())
     }
 
     /// Begins an update of several tables that becomes visible at once.

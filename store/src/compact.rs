@@ -19,7 +19,7 @@ use arrow::array::RecordBatch;
 use crate::batch::{FILE_ROWS_MAX, put};
 use crate::database::Database;
 use crate::delta::file::{EncodedFile, Writer};
-use crate::delta::merge::{Merger, Run, Step};
+use crate::delta::merge::{Merger, Step};
 use crate::environment::blocking;
 use crate::error::{Error, Result};
 use crate::log::commit::{Committed, Transaction};
@@ -164,7 +164,7 @@ impl Job<'_> {
                     }
                     for run in runs {
                         let piece = match self.runs.get_mut(run).and_then(VecDeque::pop_front) {
-                            Some(file) => Some(self.open(&file).await?),
+                            Some(file) => Some(self.database.read_file(&self.def, &file).await?),
                             None => None,
                         };
                         merger.give(run, piece)?;
@@ -209,7 +209,7 @@ impl Job<'_> {
                 continue;
             }
             let Some(file) = self.runs[run].pop_front() else { continue };
-            for batch in self.open(&file).await? {
+            for batch in self.database.read_file(&self.def, &file).await? {
                 self.write(batch?).await?;
             }
         }
@@ -268,10 +268,6 @@ impl Job<'_> {
             self.files_moved += 1;
         }
         Ok(())
-    }
-
-    async fn open(&self, file: &FileEntry) -> Result<Run> {
-        self.database.read_file(&self.def, file).await
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use meshwork_engine::connector::{
-    Batch, Connector, CreateTable, NamedStore, ReadVersion, TableEntry, TableKind,
+    Batch, Connector, CreateTable, DeltaEntry, NamedStore, ReadVersion, TableEntry, TableKind,
 };
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
@@ -18,6 +18,7 @@ use url::Url;
 
 use super::define::specification;
 use super::errors;
+use super::maintenance::{self, Maintenance};
 use super::table::StoreTable;
 use super::writes::StoreBatch;
 
@@ -36,12 +37,19 @@ pub(super) struct Shared {
     /// Opened at the first use, because making a catalog does no I/O; made by the first schema or table, so that a
     /// mistyped location is found out.
     database: OnceCell<Arc<Database>>,
+    /// Merges that go on behind commits of this process.
+    pub(super) maintenance: Maintenance,
 }
 
 impl Store {
-    pub(super) fn new(catalog: String, url: ObjectStoreUrl, location: Location) -> Self {
+    pub(super) fn new(
+        catalog: String,
+        url: ObjectStoreUrl,
+        location: Location,
+        maintenance: Maintenance,
+    ) -> Self {
         let database = OnceCell::new();
-        Self { shared: Arc::new(Shared { catalog, url, location, database }) }
+        Self { shared: Arc::new(Shared { catalog, url, location, database, maintenance }) }
     }
 }
 
@@ -180,6 +188,25 @@ impl Connector for Store {
             Ok(_committed) => Ok(true),
             Err(StoreError::TableNotFound { .. }) => Ok(false),
             Err(error) => Err(errors::of(&self.shared.catalog, &error)),
+        }
+    }
+
+    async fn optimize(&self, schema: &str, table: &str, full: bool) -> Result<u64> {
+        let table = self.shared.newest_table(schema, table).await?;
+        let database = self.shared.database().await?;
+        let id = table.def().id;
+        let done = match full {
+            true => maintenance::into_one(database, id).await,
+            false => maintenance::as_asked(database, id).await,
+        };
+        Ok(self.shared.named(done)?.iter().map(|done| done.rows_written).sum())
+    }
+
+    async fn deltas(&self) -> Result<Vec<DeltaEntry>> {
+        match self.shared.snapshot(ReadVersion::Committed).await {
+            Ok(snapshot) => self.shared.named(maintenance::entries(&snapshot)),
+            Err(error) if error.code == "STORE_NOT_FOUND" => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
 

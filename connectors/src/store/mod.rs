@@ -11,6 +11,7 @@
 //! prune.rs       which files can hold rows that pass
 //! merge.rs       rows of one key folded, in version order
 //! writes.rs      rows in: one statement or a batch of several
+//! maintenance.rs deltas merged: behind commits, and by OPTIMIZE
 //! errors.rs      meshwork_store::Error  ->  engine::Error
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod connector;
 mod define;
 mod errors;
+mod maintenance;
 mod merge;
 mod prune;
 mod scan;
@@ -34,6 +36,7 @@ use meshwork_engine::connector::Connector;
 use meshwork_store::{Location, SystemEnvironment};
 
 use self::connector::Store;
+use self::maintenance::Maintenance;
 use crate::lake::location::Location as Place;
 
 /// Returns the connector of a catalog of kind `store`; does no I/O.
@@ -54,6 +57,7 @@ pub(crate) fn make(mut properties: Properties) -> Result<Arc<dyn Connector>> {
     let url = ObjectStoreUrl::parse(format!("catalog://{catalog}/")).map_err(|e| {
         properties.wrong("the name cannot stand in a URL, as that of a store must").caused_by(&e)
     })?;
+    let maintenance = Maintenance::from_properties(&mut properties)?;
     properties.finish()?;
-    Ok(Arc::new(Store::new(catalog, url, location)))
+    Ok(Arc::new(Store::new(catalog, url, location, maintenance)))
 }

@@ -57,8 +57,11 @@ impl Batch for StoreBatch {
     }
 
     async fn commit(self: Box<Self>) -> Result<u64> {
+        let tables = self.batch.tables();
         let committed = self.batch.commit().await;
-        Ok(self.shared.named(committed)?.version.0)
+        let version = self.shared.named(committed)?.version.0;
+        self.shared.maintenance.after_commit(self.shared.database().await?, tables);
+        Ok(version)
     }
 }
 
@@ -103,6 +106,7 @@ impl DataSink for InsertSink {
         let held = reserve(&context.runtime_env());
         let n_rows = collect(&self.shared, &mut batch, &self.def, rows, &held).await?;
         self.shared.named(batch.commit().await)?;
+        self.shared.maintenance.after_commit(self.shared.database().await?, vec![self.def.id]);
         Ok(n_rows)
     }
 }

@@ -22,11 +22,13 @@ struct Store {
 }
 
 impl Store {
+    /// A store whose deltas are merged by `OPTIMIZE` only.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let catalogs = Catalogs::new();
         let location = directory.path().join("made/with/the/first/table");
-        catalogs.define("s", "store", &[("location", location.to_str().unwrap())]);
+        let properties = [("location", location.to_str().unwrap()), ("maintenance", "off")];
+        catalogs.define("s", "store", &properties);
         Self { directory, catalogs }
     }
 
@@ -152,6 +154,37 @@ async fn versions_that_are_not_there_are_errors_and_those_read_are_recorded() {
     assert_eq!(scope.versions().into_values().collect::<Vec<_>>(), ["1"]);
     store.create("late", &[("k", DataType::Int64, None)], &[]).await.unwrap();
     assert!(table("late").await.unwrap().is_some());
+}
+
+/// Functions whose order matters and those whose does not, before and after deltas are merged, by a worker too.
+#[tokio::test]
+async fn merged_deltas_answer_as_they_did() {
+    let store = Store::new();
+    let functions = ["first", "replace", "replace_if_not_null", "min", "max", "sum"];
+    let mut columns = vec![("k", DataType::Int64, None)];
+    columns.extend(functions.map(|function| (function, DataType::Int64, Some(function))));
+    columns.extend(["bool_and", "bool_or"].map(|name| (name, DataType::Boolean, Some(name))));
+    store.create("all", &columns, &[("model", "aggregate"), ("key", "k")]).await.unwrap();
+    for rows in [
+        "(1, NULL, 5, 5, 5, 5, 5, true, false), (2, 1, 1, 1, 1, 1, 1, NULL, NULL)",
+        "(1, 7, NULL, NULL, 7, 7, 7, false, true)",
+        "(3, 3, 3, 3, 3, 3, 3, true, true), (1, 9, 9, NULL, -1, 9, -2, NULL, NULL)",
+    ] {
+        store.run(&format!("INSERT INTO s.ads.all VALUES {rows}")).await;
+    }
+    let sql = "SELECT * FROM s.ads.all ORDER BY k";
+    let expected = ["1||9|5|-1|9|10|false|true", "2|1|1|1|1|1|1||", "3|3|3|3|3|3|3|true|true"];
+    assert_eq!(store.catalogs.rows(sql).await, expected);
+    assert_eq!(store.catalogs.rows_shipped(sql).await, expected);
+    let connector = store.catalogs.connector("s");
+    assert_eq!(connector.deltas().await.unwrap().len(), 3);
+    assert_eq!(connector.optimize("ads", "all", false).await.unwrap(), 0);
+    assert_eq!(connector.optimize("ads", "all", true).await.unwrap(), 3);
+    let read: Vec<_> =
+        connector.deltas().await.unwrap().into_iter().filter(|delta| delta.is_read).collect();
+    assert_eq!((read.len(), read[0].made_by.as_str(), read[0].rows), (1, "base", 3));
+    assert!(!store.catalogs.plan(sql).await.contains("AggregateExec"));
+    assert_eq!(store.catalogs.rows(sql).await, expected);
 }
 
 #[tokio::test]

@@ -16,7 +16,17 @@ const NAME_PARTS_MAX: usize = 3;
 const FLUSH: &str = "flush_metadata_cache";
 
 /// Functions that fold a value column of an aggregate table.
-const VALUE_FUNCTIONS: [&str; 5] = ["SUM", "MIN", "MAX", "COUNT", "REPLACE"];
+const VALUE_FUNCTIONS: [&str; 9] = [
+    "SUM",
+    "MIN",
+    "MAX",
+    "COUNT",
+    "REPLACE",
+    "REPLACE_IF_NOT_NULL",
+    "FIRST",
+    "BOOL_AND",
+    "BOOL_OR",
+];
 
 static DIALECT: GenericDialect = GenericDialect {};
 
@@ -53,6 +63,10 @@ impl Reader<'_> {
         }
         if self.words(&["ANALYZE"]) {
             return Ok(Some(Statement::Analyze { table: self.name()? }));
+        }
+        if self.words(&["OPTIMIZE"]) {
+            let table = self.name()?;
+            return Ok(Some(Statement::Optimize { table, full: self.words(&["FULL"]) }));
         }
         if self.words(&["DESCRIBE"]) || self.words(&["DESC"]) {
             let table = self.name()?;

@@ -72,6 +72,11 @@ pub(crate) enum Statement {
     Analyze {
         table: ObjectName,
     },
+    /// `OPTIMIZE table [FULL]`
+    Optimize {
+        table: ObjectName,
+        full: bool,
+    },
     /// `CALL [catalog.]system.flush_metadata_cache()`: of one catalog, or of all.
     FlushMetadata {
         catalog: Option<String>,

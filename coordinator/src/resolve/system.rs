@@ -13,7 +13,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use futures::future::join_all;
 use meshwork_engine::catalog::CatalogRegistry;
-use meshwork_engine::connector::{TableEntry, TableKind};
+use meshwork_engine::connector::{DeltaEntry, TableEntry, TableKind};
 use meshwork_engine::environment::within;
 use meshwork_engine::node::TaskStatus;
 use meshwork_engine::statistics::{Counted, Counts, TableKey};
@@ -89,6 +89,7 @@ impl SystemTables {
             return Ok(None);
         }
         match table {
+            "deltas" => self.deltas().await.map(Some),
             "nodes" => self.nodes().map(Some),
             "observed_stats" => observed_stats(counted).map(Some),
             "tasks" => self.tasks().map(Some),
@@ -172,6 +173,34 @@ impl SystemTables {
         ])
     }
 
+    /// What tables of versioned stores are made of. Catalogs that cannot be made, which `catalogs` shows, have none.
+    async fn deltas(&self) -> Result<Arc<dyn TableProvider>> {
+        let definitions = self.catalogs.definitions();
+        let questions = definitions.iter().map(|definition| async {
+            let Ok(connector) = self.catalogs.connector(&definition.name) else {
+                return Ok(Vec::new());
+            };
+            within(CHECK_DEADLINE, "listing deltas", connector.deltas()).await?
+        });
+        let answers: Vec<Result<Vec<DeltaEntry>>> = join_all(questions).await;
+        let mut rows = Vec::new();
+        for (definition, answer) in definitions.iter().zip(answers) {
+            rows.extend(answer?.into_iter().map(|delta| (definition.name.clone(), delta)));
+        }
+        table_of(vec![
+            ("catalog", texts(rows.iter().map(|(catalog, _)| Some(catalog.clone())))),
+            ("schema", texts(rows.iter().map(|(_, delta)| Some(delta.schema.clone())))),
+            ("table", texts(rows.iter().map(|(_, delta)| Some(delta.table.clone())))),
+            ("first_version", of_deltas(&rows, |delta| delta.first_version)),
+            ("last_version", of_deltas(&rows, |delta| delta.last_version)),
+            ("made_by", texts(rows.iter().map(|(_, delta)| Some(delta.made_by.clone())))),
+            ("files", of_deltas(&rows, |delta| delta.files)),
+            ("rows", of_deltas(&rows, |delta| delta.rows)),
+            ("bytes", of_deltas(&rows, |delta| delta.bytes)),
+            ("is_read", truths(rows.iter().map(|(_, delta)| delta.is_read))),
+        ])
+    }
+
     async fn catalogs(&self) -> Result<Arc<dyn TableProvider>> {
         let definitions = self.catalogs.definitions();
         let checks = definitions.iter().map(|definition| async {
@@ -190,6 +219,11 @@ impl SystemTables {
             ("error", texts(answers.iter().map(|a| a.as_ref().err().map(|e| e.message.clone())))),
         ])
     }
+}
+
+/// Returns a number of each delta as a column.
+fn of_deltas(rows: &[(String, DeltaEntry)], count: impl Fn(&DeltaEntry) -> u64) -> ArrayRef {
+    numbers(rows.iter().map(|(_, delta)| count(delta)))
 }
 
 fn observed_stats(counted: &Counted) -> Result<Arc<dyn TableProvider>> {
@@ -215,7 +249,15 @@ pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
     if schema != RUNTIME_SCHEMA {
         return Vec::new();
     }
-    entries_of(&["catalogs", "nodes", "observed_stats", "pushdown_rules", "queries", "tasks"])
+    entries_of(&[
+        "catalogs",
+        "deltas",
+        "nodes",
+        "observed_stats",
+        "pushdown_rules",
+        "queries",
+        "tasks",
+    ])
 }
 
 pub(super) fn entries_of(names: &[&str]) -> Vec<TableEntry> {

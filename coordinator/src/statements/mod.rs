@@ -56,6 +56,7 @@ pub(crate) async fn change(
             catalogs::flush_metadata(context, catalog.as_deref()).map(|()| 0)
         }
         Statement::Analyze { table } => statistics::analyze(context, &table).await,
+        Statement::Optimize { table, full } => tables::optimize(context, &table, full).await,
         Statement::BeginBatch => batches::begin_batch(context).await,
         Statement::CommitBatch => batches::commit_batch(context).await,
         Statement::RollbackBatch => batches::rollback_batch(context).await,

@@ -186,6 +186,17 @@ fn stored_columns(columns: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(columns.fields().iter().map(field).collect::<Vec<_>>()))
 }
 
+/// Merges what a table is made of; returns how many rows were written for that.
+pub(super) async fn optimize(
+    context: &QueryContext<'_>,
+    name: &ObjectName,
+    full: bool,
+) -> Result<u64> {
+    let resolver = &context.coordinator.resolver;
+    let name = resolver.full_name(&parts_of(name), &context.snapshot)?;
+    resolver.connector(&name.catalog)?.optimize(&name.schema, &name.table, full).await
+}
+
 pub(super) async fn drop_table(
     context: &QueryContext<'_>,
     name: &ObjectName,
