@@ -176,10 +176,7 @@ impl Job<'_> {
 
     /// Merges and writes until a file is full or more is needed.
     async fn step(&mut self, mut merger: Merger) -> Result<(Merger, Progress)> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.new_writer()?,
-        };
+        let mut writer = self.take_writer()?;
         let options = self.options;
         let run = move || -> Result<(Merger, Writer, Progress)> {
             let progress = loop {
@@ -217,18 +214,19 @@ impl Job<'_> {
     }
 
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.new_writer()?,
-        };
+        let mut writer = self.take_writer()?;
         writer.push(&batch)?;
         let is_full = is_full(&writer, self.options);
         self.writer = Some(writer);
         if is_full { self.roll().await } else { Ok(()) }
     }
 
-    fn new_writer(&self) -> Result<Writer> {
-        Writer::new(&self.database.id().to_string(), Arc::clone(&self.def), self.into)
+    /// Takes the file that is being written, or begins one.
+    fn take_writer(&mut self) -> Result<Writer> {
+        match self.writer.take() {
+            Some(writer) => Ok(writer),
+            None => Writer::new(&self.database.id().to_string(), Arc::clone(&self.def), self.into),
+        }
     }
 
     /// Ends the file that is being written, if it has rows.

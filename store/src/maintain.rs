@@ -18,7 +18,8 @@ impl Database {
     /// Merges deltas of a table until the policy is content, and returns what was done.
     ///
     /// # Errors
-    /// User if the table is not there; otherwise as [`Database::compact`], but for merges that others have done first.
+    /// [`Error::Conflict`] if the table was dropped; otherwise as [`Database::compact`], but for merges that others have done
+    /// first.
     pub async fn maintain(
         &self,
         table: TableId,

@@ -84,8 +84,7 @@ pub(crate) struct Writer {
     zone_maps: Vec<stats::Gathered>,
     /// The sum of each column so far; None where there is none to tell.
     sums: Vec<Option<i128>>,
-    rows: u128,
-    seq: Xxh3,
+    digests: RowDigests,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
 }
@@ -112,8 +111,7 @@ impl Writer {
             n_rows: 0,
             zone_maps: columns.iter().map(|_| stats::Gathered::default()).collect(),
             sums: sums.collect(),
-            rows: 0,
-            seq: Xxh3::new(),
+            digests: RowDigests::new(),
             first_key: Vec::new(),
             last_key: Vec::new(),
             def,
@@ -167,8 +165,7 @@ impl Writer {
                 self.first_key.clone_from(&buffer);
             }
             others.encode(row, &mut buffer);
-            self.rows = self.rows.wrapping_add(xxh3_128(&buffer));
-            self.seq.update(&buffer);
+            self.digests.add(&buffer);
         }
         Ok(())
     }
@@ -189,6 +186,7 @@ impl Writer {
             let (least, greatest) = (lower_bound(self.first_key), upper_bound(self.last_key));
             [BASE64.encode(least), BASE64.encode(greatest)]
         });
+        let (rows, seq) = self.digests.finish();
         let entry = FileEntry {
             path: String::new(),
             index: self.delta.index,
@@ -199,11 +197,7 @@ impl Writer {
             footer: footer(&bytes)?,
             stats: zone_maps,
             agg: sums.collect(),
-            ck: FileChecksums {
-                file: Checksum::of(&bytes),
-                rows: Checksum(self.rows),
-                seq: Checksum(self.seq.digest128()),
-            },
+            ck: FileChecksums { file: Checksum::of(&bytes), rows, seq },
         };
         Ok(EncodedFile { bytes, entry })
     }
@@ -268,18 +262,26 @@ fn exact_sum(array: &ArrayRef) -> Option<i128> {
     }
 }
 
-fn row_checksums(delta: &RecordBatch) -> Result<(Checksum, Checksum)> {
-    let encoder = RowEncoder::new(delta.columns())?;
-    let mut rows = 0u128;
-    let mut seq = Xxh3::new();
-    let mut buffer = Vec::new();
-    for row in 0..delta.num_rows() {
-        buffer.clear();
-        encoder.encode(row, &mut buffer);
-        rows = rows.wrapping_add(xxh3_128(&buffer));
-        seq.update(&buffer);
+/// The digests of rows that come one by one, each as [`RowEncoder`] writes it.
+struct RowDigests {
+    rows: u128,
+    seq: Xxh3,
+}
+
+impl RowDigests {
+    fn new() -> Self {
+        Self { rows: 0, seq: Xxh3::new() }
     }
-    Ok((Checksum(rows), Checksum(seq.digest128())))
+
+    fn add(&mut self, row: &[u8]) {
+        self.rows = self.rows.wrapping_add(xxh3_128(row));
+        self.seq.update(row);
+    }
+
+    /// Returns the digest in any order, and that in this order.
+    fn finish(&self) -> (Checksum, Checksum) {
+        (Checksum(self.rows), Checksum(self.seq.digest128()))
+    }
 }
 
 fn footer(bytes: &Bytes) -> Result<[u64; 2]> {
@@ -307,10 +309,18 @@ pub(crate) fn open(def: &TableDef, entry: &FileEntry, bytes: Bytes) -> Result<Ru
 
 /// Checks that the rows of a file are what the log says: number, order, digests.
 pub(crate) fn verify(def: &TableDef, entry: &FileEntry, bytes: Bytes) -> Result<()> {
-    let batches = open(def, entry, bytes)?.collect::<Result<Vec<_>>>()?;
-    let all = arrow::compute::concat_batches(&def.file_schema(), &batches)?;
-    let (rows, seq) = row_checksums(&all)?;
-    if all.num_rows() as u64 != entry.rows || rows != entry.ck.rows || seq != entry.ck.seq {
+    let (mut n_rows, mut digests, mut buffer) = (0, RowDigests::new(), Vec::new());
+    for batch in open(def, entry, bytes)? {
+        let batch = batch?;
+        let encoder = RowEncoder::new(batch.columns())?;
+        for row in 0..batch.num_rows() {
+            buffer.clear();
+            encoder.encode(row, &mut buffer);
+            digests.add(&buffer);
+        }
+        n_rows += batch.num_rows() as u64;
+    }
+    if n_rows != entry.rows || digests.finish() != (entry.ck.rows, entry.ck.seq) {
         return Err(Error::corrupt(
             entry.path.as_str(),
             "its rows are not those that were written",
