@@ -65,12 +65,17 @@ impl Catalogs {
 
     /// Runs a query after its plan has made the trip to a worker: as bytes that know no connector.
     pub(crate) async fn run_shipped(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        let context = self.context(sql).await?;
-        let plan = context.state().create_logical_plan(sql).await?;
-        let plan = context.state().create_physical_plan(&plan).await?;
+        let (plan, context) = self.planned(sql).await?;
         let shipped =
             physical_plan_from_bytes(&physical_plan_to_bytes(plan)?, &context.task_ctx())?;
         Ok(collect(shipped, context.task_ctx()).await?)
+    }
+
+    /// The physical plan of a query, and the session that runs it.
+    async fn planned(&self, sql: &str) -> Result<(Arc<dyn ExecutionPlan>, SessionContext)> {
+        let context = self.context(sql).await?;
+        let plan = context.state().create_logical_plan(sql).await?;
+        Ok((context.state().create_physical_plan(&plan).await?, context))
     }
 
     /// The rows of a query as an aligned table, without its frame.
@@ -107,18 +112,14 @@ impl Catalogs {
             let own = metrics.map_or(0, |bytes| bytes.as_usize());
             own + plan.children().into_iter().map(of).sum::<usize>()
         }
-        let context = self.context(sql).await.unwrap();
-        let plan = context.state().create_logical_plan(sql).await.unwrap();
-        let plan = context.state().create_physical_plan(&plan).await.unwrap();
+        let (plan, context) = self.planned(sql).await.unwrap();
         collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
         of(&plan)
     }
 
     /// The physical plan of a query as text.
     pub(crate) async fn plan(&self, sql: &str) -> String {
-        let context = self.context(sql).await.unwrap();
-        let plan = context.state().create_logical_plan(sql).await.unwrap();
-        let plan = context.state().create_physical_plan(&plan).await.unwrap();
+        let (plan, _context) = self.planned(sql).await.unwrap();
         displayable(plan.as_ref()).indent(true).to_string()
     }
 
