@@ -2,9 +2,6 @@
 //! `BENCH_PYTHON` names a Python that has it (see `sql-tests/clients/duckdb_tpch.py`). One interleaved run on the same cores, of
 //! all queries or of those that `BENCH_QUERIES` numbers: `16,22`. `BENCH_RELAXED=true` reads MariaDB over several connections.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
 use anyhow::{Context, Result};
 use arrow::array::{AsArray, RecordBatch};
 use meshwork::client::Client;
@@ -12,10 +9,9 @@ use meshwork::demo::tpch::Extent;
 use meshwork_sql_tests::cluster::{Cluster, Shape};
 use meshwork_sql_tests::spread::{Spread, catalog_file, relocate};
 use meshwork_sql_tests::{compare, tpch};
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use serde_json::json;
 
+use super::duckdb::DuckDb;
 use super::{folder, n_rounds, say, scale, setting, timed};
 
 /// Files of each large table.
@@ -49,7 +45,9 @@ pub(crate) async fn run() -> Result<()> {
     let cluster = Cluster::start(Shape::Standalone, &catalogs).await?;
     let mut client = cluster.client().await?;
     client.run("USE lake.tpch").await?;
-    let mut duckdb = DuckDb::start(&lake.join("tpch"), &spread)?;
+    let (files, ports) = (lake.join("tpch"), spread.ports().map(|port| port.to_string()));
+    let arguments = [files.as_os_str(), ports[0].as_ref(), ports[1].as_ref()];
+    let mut duckdb = DuckDb::start("duckdb_tpch.py", arguments, &spread.passwords())?;
     let numbers = numbers()?;
     if setting("BENCH_PLANS", false)? {
         plans(&mut client, &numbers).await?;
@@ -110,55 +108,16 @@ async fn ask_all(
     figure.spread_ms = figure.spread_ms.min(took);
     figure.equal &= compare::same_rows(&expected, &found).is_ok();
     if let Some(duckdb) = duckdb {
-        figure.duckdb_files_ms = figure.duckdb_files_ms.min(duckdb.ask("files", sql).await?);
-        figure.duckdb_spread_ms = figure.duckdb_spread_ms.min(duckdb.ask("spread", sql).await?);
+        let (_rows, took) = duckdb.ask(&json!({ "schema": "files", "sql": sql })).await?;
+        figure.duckdb_files_ms = figure.duckdb_files_ms.min(took);
+        let (_rows, took) = duckdb.ask(&json!({ "schema": "spread", "sql": sql })).await?;
+        figure.duckdb_spread_ms = figure.duckdb_spread_ms.min(took);
     }
     Ok(())
 }
 
 async fn ask(client: &mut Client, sql: &str) -> Result<(Vec<RecordBatch>, f64)> {
     timed(async { Ok(client.query(sql).await?) }).await
-}
-
-/// A process of Python that answers with how long `DuckDB` took.
-struct DuckDb {
-    _process: Child,
-    questions: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
-
-impl DuckDb {
-    /// Starts it, if `BENCH_PYTHON` is set.
-    fn start(files: &Path, spread: &Spread) -> Result<Option<Self>> {
-        let python: PathBuf = setting("BENCH_PYTHON", PathBuf::new())?;
-        if python.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join("duckdb_tpch.py");
-        let ([postgres_port, mariadb_port], variables) = (spread.ports(), spread.passwords());
-        let mut process = Command::new(python)
-            .arg(script)
-            .arg(files)
-            .args([postgres_port.to_string(), mariadb_port.to_string()])
-            .envs(variables)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let questions = process.stdin.take().context("standard input is piped")?;
-        let answers = process.stdout.take().context("standard output is piped")?;
-        let answers = BufReader::new(answers).lines();
-        Ok(Some(Self { _process: process, questions, answers }))
-    }
-
-    /// Returns the milliseconds of a query.
-    async fn ask(&mut self, schema: &str, sql: &str) -> Result<f64> {
-        let question = format!("{}\n", json!({ "schema": schema, "sql": sql }));
-        self.questions.write_all(question.as_bytes()).await?;
-        let answer = self.answers.next_line().await?.context("DuckDB ended")?;
-        let answer: Value = serde_json::from_str(&answer)?;
-        answer["ms"].as_f64().context("DuckDB says no time")
-    }
 }
 
 fn report(figures: &[(usize, Figures)], with_duckdb: bool) {

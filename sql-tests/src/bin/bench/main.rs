@@ -8,17 +8,20 @@
 //! bench lookup      500 keys against an indexed table of PostgreSQL with ten million rows
 //! bench sums        sums over two tables of PostgreSQL while money moves between them
 //! bench listings    50,000 tables of five catalogs of PostgreSQL and MariaDB, listed in three ways
+//! bench store       updates of a table of the store, and what it answers while its deltas are many, few, one; beside `DuckDB`
 //! bench start       how soon a node is ready, and what an idle one holds
 //! ```
 //! `BENCH_SCALE` (1), `BENCH_ROUNDS` (3) and `BENCH_FOLDER` (target/bench) change what is run, `BENCH_TABLES` (10000) how
 //! many tables a catalog has. A figure is that of
 //! the fastest round.
 
+mod duckdb;
 mod federated;
 mod listings;
 mod lookup;
 mod read;
 mod start;
+mod store;
 mod sums;
 mod tpch;
 
@@ -48,10 +51,11 @@ fn main() -> Result<()> {
         Some("lookup") => runtime.block_on(lookup::run()),
         Some("sums") => runtime.block_on(sums::run()),
         Some("listings") => runtime.block_on(listings::run()),
+        Some("store") => runtime.block_on(store::run()),
         Some("start") => runtime.block_on(start::run()),
         Some(other) => {
             bail!(
-                "there is no benchmark {other}: tpch, small, federated, read, lookup, sums, listings, start"
+                "there is no benchmark {other}: tpch, small, federated, read, lookup, sums, listings, store, start"
             )
         }
     }
