@@ -11,6 +11,7 @@
 //! never an answer. With fewer than two workers a query stays DataFusion's own plan in this process.
 
 mod few_rows;
+mod folded_once;
 mod join_sides;
 mod known_sides;
 mod orders;
@@ -166,10 +167,11 @@ impl Distribution {
     }
 }
 
-/// Returns the rules that every session begins with: DataFusion's, but for one that can be wrong, and what its choice
-/// of sides, its joins and its sorts leave out.
+/// Returns the rules that every session begins with: DataFusion's, but for one that can be wrong, and what its folds, its
+/// choice of sides, its joins and its sorts leave out.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = Vec::new();
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+        vec![Arc::new(folded_once::FoldedOnce)];
     for rule in PhysicalOptimizer::new().rules {
         match rule.name() {
             "aggregate_statistics" => rules.push(Arc::new(proven::ProvenAnswers::default())),
