@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -62,6 +63,27 @@ pub struct DeltaEntry {
     pub is_read: bool,
 }
 
+/// One change of a versioned store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeEntry {
+    /// Its place among all changes, from 1.
+    pub position: u64,
+    /// The newest version after it.
+    pub version: u64,
+    /// What kind of change: `UPDATE`, `TABLE`, `COMPACT`, `VACUUM`.
+    pub operation: String,
+    /// When it was committed, in microseconds since 1970.
+    pub committed_us: i64,
+    /// Who wrote it.
+    pub writer: String,
+    /// The tables that it changed, as `schema.table`; of one that was dropped since, its identity.
+    pub tables: Vec<String>,
+    /// Files that came.
+    pub files: u64,
+    /// Their rows.
+    pub rows: u64,
+}
+
 /// A table in a listing: cheap to make, says nothing of columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableEntry {
@@ -73,6 +95,15 @@ pub struct TableEntry {
     pub comment: Option<String>,
 }
 
+/// Which versions of a versioned catalog stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// The newest one and so many before it.
+    Versions(u64),
+    /// Those that were the newest one at some time of the last so long.
+    Time(Duration),
+}
+
 /// Which state of a versioned catalog a query reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadVersion {
@@ -80,6 +111,8 @@ pub enum ReadVersion {
     Committed,
     /// Exactly this version.
     At(u64),
+    /// The version that was committed at this time, in microseconds since 1970.
+    AsOf(i64),
 }
 
 impl ReadVersion {
@@ -93,6 +126,9 @@ impl ReadVersion {
             Self::At(version) => Err(Error::not_supported(format!(
                 "reading version {version} of a table in a catalog of kind {kind}"
             ))),
+            Self::AsOf(_time) => Err(Error::not_supported(format!(
+                "reading a table in a catalog of kind {kind} as it was at a time"
+            ))),
         }
     }
 }
@@ -102,6 +138,7 @@ impl fmt::Display for ReadVersion {
         match self {
             Self::Committed => f.write_str("committed"),
             Self::At(version) => write!(f, "{version}"),
+            Self::AsOf(time) => write!(f, "{time} us"),
         }
     }
 }
@@ -207,8 +244,35 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(&format!("OPTIMIZE {schema}.{table}")))
     }
 
+    /// Makes tables of a versioned store, named by schema and table, again what they were; returns the new version.
+    async fn restore(&self, _tables: &[(String, String)], _version: ReadVersion) -> Result<u64> {
+        Err(self.refuse("RESTORE"))
+    }
+
+    /// Checks whether a table's objects are what its catalog's log says; returns what does not fit, as the object and why.
+    /// `full` asks for every byte.
+    async fn check_table(
+        &self,
+        schema: &str,
+        table: &str,
+        _full: bool,
+    ) -> Result<Vec<(String, String)>> {
+        Err(self.refuse(&format!("CHECK TABLE {schema}.{table}")))
+    }
+
+    /// Lets versions of a versioned store go that `keep` does not name, or those that the catalog's properties say; and deletes
+    /// files that nobody has needed for long. Returns how many files.
+    async fn vacuum(&self, _keep: Option<Retention>) -> Result<u64> {
+        Err(self.refuse("VACUUM"))
+    }
+
     /// Returns what the tables of a versioned store are made of; nothing where there is no such thing.
     async fn deltas(&self) -> Result<Vec<DeltaEntry>> {
+        Ok(Vec::new())
+    }
+
+    /// Returns the last changes of a versioned store, the newest first; nothing where there is no such thing.
+    async fn changes(&self) -> Result<Vec<ChangeEntry>> {
         Ok(Vec::new())
     }
 

@@ -28,7 +28,7 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// Reads `500ms`, `30s`, `5m` or `1h`; `None` for anything else.
+/// Reads `500ms`, `30s`, `5m`, `1h` or `7d`; `None` for anything else.
 pub fn duration_of(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let millis = match text.strip_prefix(digits)? {
@@ -36,6 +36,7 @@ pub fn duration_of(text: &str) -> Option<Duration> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(millis).map(Duration::from_millis)

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// So few rows in a batch that every operator sees many of them.
 const BATCH_ROWS: [usize; 2] = [3, 16];
 
+/// A store that merges when it is told to, and deletes at once what nobody needs.
+const BRIEF: &str = "maintenance = \"off\"\ngrace = \"0h\"\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cases_hold_on_one_process() -> Result<()> {
     let lake = Lake::new()?;
@@ -121,6 +124,7 @@ impl Lake {
             ),
             ("sealed", format!("connector = \"sqlite\"\npath = {}\n", at("lite.db"))),
             ("store", format!("connector = \"store\"\nlocation = {}\n", at("store"))),
+            ("brief", format!("connector = \"store\"\nlocation = {}\n{BRIEF}", at("brief"))),
             ("tpch", "connector = \"tpch\"\n".to_owned()),
         ]
     }

@@ -97,24 +97,7 @@ impl Database {
             from.iter().filter_map(|id| table.deltas.get(*id).cloned()).collect();
         inputs.sort_by_key(|delta| delta.id);
 
-        let mut job = Job {
-            database: self,
-            def: Arc::clone(&table.def),
-            into,
-            options,
-            runs: inputs.iter().map(|delta| delta.files.iter().cloned().collect()).collect(),
-            writer: None,
-            files: Vec::new(),
-            files_moved: 0,
-        };
-        match table.def.key.is_empty() {
-            true => job.append().await?,
-            false => job.merge().await?,
-        }
-        job.roll().await?;
-        let Job { files, files_moved, .. } = job;
-        verify(&table.def, &inputs, &files)?;
-
+        let (files, files_moved) = self.folded(&table.def, &inputs, into, options).await?;
         let mut transaction =
             Transaction::new(self.new_transaction(), Operation::Compact, state.lsn);
         transaction.read.tables.insert(table.def.id, ReadScope::Any);
@@ -130,6 +113,33 @@ impl Database {
             rows_written,
             files_moved,
         })
+    }
+
+    /// Writes the rows of deltas, oldest first, as files of one delta, checked; returns how many of them are as they were.
+    pub(crate) async fn folded(
+        &self,
+        def: &Arc<TableDef>,
+        inputs: &[Arc<Delta>],
+        into: DeltaId,
+        options: CompactOptions,
+    ) -> Result<(Vec<Arc<FileEntry>>, usize)> {
+        let mut job = Job {
+            database: self,
+            def: Arc::clone(def),
+            into,
+            options,
+            runs: inputs.iter().map(|delta| delta.files.iter().cloned().collect()).collect(),
+            writer: None,
+            files: Vec::new(),
+            files_moved: 0,
+        };
+        match def.key.is_empty() {
+            true => job.append().await?,
+            false => job.merge().await?,
+        }
+        job.roll().await?;
+        verify(def, inputs, &job.files)?;
+        Ok((job.files, job.files_moved))
     }
 }
 
@@ -281,7 +291,11 @@ fn is_full(writer: &Writer, options: CompactOptions) -> bool {
 }
 
 /// Checks the result against what the log says about the inputs. That keys ascend was checked while they were written.
-fn verify(def: &TableDef, inputs: &[Arc<Delta>], files: &[Arc<FileEntry>]) -> Result<()> {
+pub(crate) fn verify(
+    def: &TableDef,
+    inputs: &[Arc<Delta>],
+    files: &[Arc<FileEntry>],
+) -> Result<()> {
     let refuse = |evidence: String| Err(Error::corrupt(def.full_name(), evidence));
     let from: Vec<&FileEntry> =
         inputs.iter().flat_map(|delta| delta.files.iter().map(Arc::as_ref)).collect();

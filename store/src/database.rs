@@ -15,14 +15,13 @@ use crate::environment::{Environment, SystemEnvironment, new_ulid};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::log::commit::{Committed, Log, Transaction};
-use crate::log::record::{FileEntry, Operation, TableChange, TransactionId};
+use crate::log::record::{FileEntry, Operation, TransactionId};
 use crate::log::state::State;
 use crate::names::Names;
 use crate::objects::Objects;
 use crate::sealed::{seal, unseal};
 use crate::snapshot::{ReadAt, Snapshot};
 use crate::table::{TableDef, TableId, TableSpec};
-use crate::version::Version;
 
 /// The format of `_db.json` and of all that it stands for.
 const FORMAT: u32 = 1;
@@ -196,7 +195,7 @@ impl Database {
         Ok(def)
     }
 
-    /// Drops a table. Its files stay: nothing is deleted yet.
+    /// Drops a table. Its files stay until a vacuum, see [`crate::VacuumOptions`].
     ///
     /// # Errors
     /// User if it is not there; otherwise as [`Batch::commit`].
@@ -210,29 +209,11 @@ impl Database {
         self.log.commit(transaction).await
     }
 
-    /// Makes `oldest` the oldest version that is served, and lets the deltas go that no version from there on needs. Their
-    /// files stay: nothing is deleted yet.
-    ///
-    /// # Errors
-    /// User if the version is not there yet or no longer; [`Error::Conflict`] if others let deltas go meanwhile; otherwise
-    /// as [`Batch::commit`].
-    pub async fn expire_before(&self, oldest: Version) -> Result<Committed> {
-        let mut transaction = self.transaction(Operation::Vacuum).await?;
-        transaction.low_water = Some(oldest);
-        for table in self.state().tables() {
-            let drop = table.deltas.superseded(oldest);
-            if !drop.is_empty() {
-                let change = TableChange::of(table.def.id, table.def.schema);
-                transaction.tables.push(TableChange { drop, ..change });
-            }
-        }
-        self.log.commit(transaction).await
-    }
-
     /// Reads a whole data file after checking its digest; batches have the columns of [`TableDef::file_schema`].
     ///
     /// # Errors
-    /// Internal if the file is gone or is not what the log says; Source if the object store fails.
+    /// [`Error::Conflict`] if a vacuum has deleted the file; Internal if it is gone otherwise, or is not what the log says;
+    /// Source if the object store fails.
     pub async fn read_file(&self, def: &TableDef, entry: &FileEntry) -> Result<Run> {
         file::open(def, entry, self.file_bytes(entry).await?)
     }
@@ -246,12 +227,20 @@ impl Database {
     }
 
     async fn file_bytes(&self, entry: &FileEntry) -> Result<Bytes> {
-        let bytes = self.log.objects.get(&self.object_path(&entry.path)).await?;
-        bytes
-            .ok_or_else(|| Error::corrupt(entry.path.as_str(), "the log names it, it is not there"))
+        let path = entry.path.as_str();
+        if let Some(bytes) = self.log.objects.get(&self.object_path(path)).await? {
+            return Ok(bytes);
+        }
+        let state = self.log.refresh().await?;
+        let mut deltas = state.tables().flat_map(|table| table.deltas.iter());
+        if deltas.any(|delta| delta.files.iter().any(|file| file.path == path)) {
+            return Err(Error::corrupt(path, "the log names it, it is not there"));
+        }
+        let reason = format!("file \"{path}\" went with the versions that needed it");
+        Err(Error::Conflict { reason })
     }
 
-    async fn transaction(&self, operation: Operation) -> Result<Transaction> {
+    pub(crate) async fn transaction(&self, operation: Operation) -> Result<Transaction> {
         let lsn = self.log.refresh().await?.lsn;
         Ok(Transaction::new(self.new_transaction(), operation, lsn))
     }

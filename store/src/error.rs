@@ -95,7 +95,7 @@ pub enum Error {
         oldest: Version,
     },
     /// No version was committed by that time.
-    #[error("no version was committed at or before {ts_us} microseconds after 1970")]
+    #[error("no version was committed at or before {}", shown(*ts_us))]
     TimeNotFound {
         /// Microseconds since 1970.
         ts_us: i64,
@@ -149,7 +149,7 @@ pub enum Error {
     /// The object store failed.
     #[error("object store failed to {operation} \"{path}\"")]
     Storage {
-        /// get, create or list.
+        /// get, create, list or delete.
         operation: &'static str,
         /// The object.
         path: String,
@@ -160,7 +160,7 @@ pub enum Error {
     /// The object store did not answer in time.
     #[error("object store did not {operation} \"{path}\" within {deadline_s} s")]
     Deadline {
-        /// get, create or list.
+        /// get, create, list or delete.
         operation: &'static str,
         /// The object.
         path: String,
@@ -219,6 +219,12 @@ pub enum Error {
     /// A job on the blocking pool ended without a result.
     #[error("blocking job ended without a result")]
     JobLost,
+}
+
+/// Returns a time for people.
+fn shown(ts_us: i64) -> String {
+    let moment = chrono::DateTime::from_timestamp_micros(ts_us);
+    moment.map_or_else(|| format!("{ts_us} us"), |moment| moment.to_rfc3339())
 }
 
 impl Error {

@@ -22,6 +22,7 @@
 )]
 
 mod batch;
+mod check;
 mod checksum;
 mod compact;
 mod database;
@@ -37,13 +38,16 @@ mod maintain;
 mod names;
 mod objects;
 pub mod policy;
+mod restore;
 mod sealed;
 mod snapshot;
 pub mod stats;
 mod table;
+mod vacuum;
 mod version;
 
 pub use batch::{BATCH_BYTES_MAX, Batch};
+pub use check::{CheckDepth, Problem};
 pub use checksum::Checksum;
 pub use compact::{CompactOptions, Compacted};
 pub use database::{Database, Options};
@@ -64,4 +68,5 @@ pub use table::{
     Column, ColumnRole, ColumnSpec, ColumnType, TableDef, TableId, TableKind, TableSpec, TimeUnit,
     ValueFunction,
 };
+pub use vacuum::{VacuumOptions, Vacuumed};
 pub use version::{Version, VersionRange};

@@ -1,10 +1,13 @@
-//! Names of the objects of one database. All are immutable: created if absent, never overwritten.
+//! Names of the objects of one database. All are immutable: created if absent, never overwritten; data files and what stands
+//! below `_gc` are deleted in the end.
 //!
 //! ```text
 //! <root>/_db.json                                              format, identity, features
 //! <root>/_log/<lsn/10000:012>/<lsn:020>.json                   one record per commit
 //! <root>/_chk/<lsn:020>.json                                   checkpoint: the fold of the log up to lsn
 //! <root>/_chk/part/<table>-<lsn>-<ulid>.jsonl.zst              file entries of one table, shared by checkpoints
+//! <root>/_gc/<lsn:020>.json.zst                                data files in no delta after the record at lsn
+//! <root>/_gc/clock/<ulid>                                      what tells the time of the object store
 //! <root>/t/<table>/<index>/<lo:016>-<hi:016>/<ulid>.parquet    data; the versions in the name are a hint, the
 //!                                                              log's record is the truth
 //! ```
@@ -61,6 +64,34 @@ impl Names {
         path.filename()?.strip_suffix(".json")?.parse().ok()
     }
 
+    /// Returns the folder of all data files.
+    pub(crate) fn data(&self) -> Path {
+        self.absolute("t")
+    }
+
+    /// Returns the folder of a table's data files.
+    pub(crate) fn table(&self, id: &TableId) -> Path {
+        self.absolute(&format!("t/{id}"))
+    }
+
+    pub(crate) fn unneeded_lists(&self) -> Path {
+        self.absolute("_gc")
+    }
+
+    pub(crate) fn unneeded_list(&self, lsn: u64) -> Path {
+        self.absolute(&format!("_gc/{lsn:020}.json.zst"))
+    }
+
+    pub(crate) fn clock(&self, ulid: Ulid) -> Path {
+        self.absolute(&format!("_gc/clock/{ulid}"))
+    }
+
+    /// Returns the path of an object relative to the root.
+    pub(crate) fn relative(&self, object: &Path) -> Option<String> {
+        let parts: Vec<_> = object.prefix_match(&self.root)?.collect();
+        Some(parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join("/"))
+    }
+
     /// Returns the object of a path that the log or a checkpoint names, relative to the root.
     pub(crate) fn absolute(&self, relative: &str) -> Path {
         relative.split('/').fold(self.root.clone(), Path::join)
@@ -76,6 +107,13 @@ pub(crate) fn checkpoint_part(table: &TableId, lsn: u64, ulid: Ulid) -> String {
 pub(crate) fn data_file(table: &TableId, delta: DeltaId, ulid: Ulid) -> String {
     let DeltaId { index, v: VersionRange { lo, hi } } = delta;
     format!("t/{table}/{index}/{:016}-{:016}/{ulid}.parquet", lo.0, hi.0)
+}
+
+/// Returns when a data file was named, by its writer's clock, in milliseconds since 1970; None for a name that is none of
+/// ours.
+pub(crate) fn named_ms(path: &str) -> Option<u64> {
+    let (_folder, name) = path.rsplit_once('/')?;
+    Some(Ulid::from_string(name.strip_suffix(".parquet")?).ok()?.timestamp_ms())
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
-//! The three things that the store does with an object store: create if absent, get, list one folder.
+//! What the store does with an object store: create if absent, get, list; and delete, for [`crate::vacuum`].
 //!
 //! Every call has a deadline. Nothing here decides whether a failed creation landed: that is for the caller, who knows
-//! what it wrote. No overwrite, rename or delete exists here, on purpose.
+//! what it wrote. No overwrite or rename exists here, on purpose.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::future::{Either, select};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
 use crate::environment::{Environment, jitter};
@@ -47,15 +49,48 @@ impl Objects {
         self.retry(|| self.within("get", path, read())).await
     }
 
-    /// Returns the names of the objects right below a folder, none of deeper ones. Failures are retried.
-    pub(crate) async fn list_folder(&self, folder: &Path) -> Result<Vec<Path>> {
+    /// Returns the objects right below a folder, none of deeper ones. Failures are retried.
+    pub(crate) async fn list_folder(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
         let list = || {
             self.within("list", folder, async {
-                let listing = self.store.list_with_delimiter(Some(folder)).await?;
-                Ok(listing.objects.into_iter().map(|object| object.location).collect())
+                Ok(self.store.list_with_delimiter(Some(folder)).await?.objects)
             })
         };
         Ok(self.retry(list).await?.unwrap_or_default())
+    }
+
+    /// Returns all objects below a folder; each page of the listing has a deadline.
+    pub(crate) async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
+        let mut listing = self.store.list(Some(folder));
+        let mut listed = Vec::new();
+        while let Some(object) = self.within("list", folder, listing.try_next()).await? {
+            listed.push(object);
+        }
+        Ok(listed)
+    }
+
+    /// Returns when an object was written, by the store's clock; None if there is none. Failures are retried.
+    pub(crate) async fn written_at(&self, path: &Path) -> Result<Option<DateTime<Utc>>> {
+        let ask = async || Ok(self.store.head(path).await?.last_modified);
+        self.retry(|| self.within("get", path, ask())).await
+    }
+
+    /// Deletes objects; those that are not there are no matter.
+    pub(crate) async fn delete(&self, paths: Vec<Path>) -> Result<()> {
+        let Some(first) = paths.first().cloned() else { return Ok(()) };
+        let mut deleted = self.store.delete_stream(stream::iter(paths).map(Ok).boxed());
+        loop {
+            let next = async {
+                match deleted.next().await {
+                    Some(Ok(_) | Err(StoreError::NotFound { .. })) => Ok(true),
+                    Some(Err(error)) => Err(error),
+                    None => Ok(false),
+                }
+            };
+            if !self.within("delete", &first, next).await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn retry<T, F: Future<Output = Result<T>>>(

@@ -1,7 +1,7 @@
 //! Reading: a database pinned at one version.
 //!
 //! A snapshot never changes and needs no object store to be asked what it holds; commits that come later do not touch
-//! it. Since nothing is deleted yet, it can be kept for as long as one likes.
+//! it. It can be read while its version is retained, and after that as long as a vacuum spares what nobody needs.
 
 use std::sync::Arc;
 

@@ -6,21 +6,24 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use meshwork_engine::connector::{
-    Batch, Connector, CreateTable, DeltaEntry, NamedStore, ReadVersion, TableEntry, TableKind,
+    Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, NamedStore, ReadVersion, Retention,
+    TableEntry, TableKind,
 };
+use meshwork_engine::environment;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 use meshwork_store::{
-    Database, Error as StoreError, Location, Options, ReadAt, Snapshot, TableSnapshot, Version,
+    CheckDepth, Database, Error as StoreError, Location, Options, ReadAt, Snapshot, TableSnapshot,
+    Version,
 };
 use tokio::sync::OnceCell;
 use url::Url;
 
 use super::define::specification;
-use super::errors;
 use super::maintenance::{self, Maintenance};
 use super::table::StoreTable;
 use super::writes::StoreBatch;
+use super::{errors, listings};
 
 /// One catalog of kind `store`.
 #[derive(Debug)]
@@ -81,11 +84,19 @@ impl Shared {
     }
 
     async fn snapshot(&self, version: ReadVersion) -> Result<Snapshot> {
+        let database = self.database().await?;
         let at = match version {
             ReadVersion::Committed => ReadAt::Committed,
             ReadVersion::At(version) => ReadAt::Version(Version(version)),
+            ReadVersion::AsOf(time) if time > environment::unix_micros() => {
+                let message = "nobody knows yet what will have been committed at a time to come";
+                return Err(Error::user("VERSION_NOT_FOUND", message));
+            }
+            ReadVersion::AsOf(time) => {
+                ReadAt::Version(self.named(database.version_at(time).await)?)
+            }
         };
-        self.named(self.database().await?.snapshot(at).await)
+        self.named(database.snapshot(at).await)
     }
 
     /// Returns a table as it is now, whatever the running query has pinned.
@@ -202,9 +213,44 @@ impl Connector for Store {
         Ok(self.shared.named(done)?.iter().map(|done| done.rows_written).sum())
     }
 
+    async fn restore(&self, tables: &[(String, String)], version: ReadVersion) -> Result<u64> {
+        let version = self.shared.snapshot(version).await?.version();
+        let tables: Vec<(&str, &str)> =
+            tables.iter().map(|(schema, table)| (schema.as_str(), table.as_str())).collect();
+        let restored = self.shared.database().await?.restore(&tables, version).await;
+        Ok(self.shared.named(restored)?.version.0)
+    }
+
+    async fn check_table(
+        &self,
+        schema: &str,
+        table: &str,
+        full: bool,
+    ) -> Result<Vec<(String, String)>> {
+        let table = self.shared.newest_table(schema, table).await?;
+        let depth = if full { CheckDepth::Full } else { CheckDepth::Quick };
+        let found = self.shared.database().await?.check(&table, depth).await;
+        let problems = self.shared.named(found)?.into_iter();
+        Ok(problems.map(|problem| (problem.object, problem.evidence)).collect())
+    }
+
+    async fn vacuum(&self, keep: Option<Retention>) -> Result<u64> {
+        let database = self.shared.database().await?;
+        let vacuumed = self.shared.maintenance.vacuum(database, keep).await;
+        Ok(self.shared.named(vacuumed)?.files_deleted)
+    }
+
     async fn deltas(&self) -> Result<Vec<DeltaEntry>> {
         match self.shared.snapshot(ReadVersion::Committed).await {
-            Ok(snapshot) => self.shared.named(maintenance::entries(&snapshot)),
+            Ok(snapshot) => self.shared.named(listings::deltas(&snapshot)),
+            Err(error) if error.code == "STORE_NOT_FOUND" => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn changes(&self) -> Result<Vec<ChangeEntry>> {
+        match self.shared.database().await {
+            Ok(database) => self.shared.named(listings::changes(database).await),
             Err(error) if error.code == "STORE_NOT_FOUND" => Ok(Vec::new()),
             Err(error) => Err(error),
         }

@@ -1,36 +1,58 @@
-//! Deltas merged: behind the commits of this process, and by `OPTIMIZE`.
+//! Deltas merged, versions and files let go: behind the commits of this process, and by `OPTIMIZE` and `VACUUM`.
 //!
 //! A merge changes nothing that is read and stands in nobody's way. One that is given up, because the process ends, leaves
 //! files that nobody knows of; the next commit begins it anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use meshwork_engine::Result;
 use meshwork_engine::catalog::Properties;
-use meshwork_engine::connector::DeltaEntry;
+use meshwork_engine::connector::Retention;
 use meshwork_engine::environment::{self, Task};
 use meshwork_store::policy::{BASE_LEVEL, Policy};
 use meshwork_store::{
-    CompactOptions, Compacted, Database, DeltaId, Error as StoreError, ReadAt, Snapshot, TableId,
+    CompactOptions, Compacted, Database, DeltaId, Error as StoreError, ReadAt, TableId,
+    VacuumOptions, Vacuumed, Version,
 };
 use parking_lot::Mutex;
 
 /// How often a merge of all deltas is begun before others are said to be faster.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Whether a process merges the deltas of tables that it writes, and what it is at.
+/// How long versions are served where the catalog does not say.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// For how long files stay that nobody needs, where the catalog does not say.
+const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The time between vacuums behind commits; the first one comes so long after the first commit.
+const VACUUM_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// What a process does for the tables that it writes, and what it is at.
 #[derive(Debug)]
 pub(super) struct Maintenance {
     is_on: bool,
-    running: Mutex<BTreeMap<TableId, Task<()>>>,
+    /// None keeps all versions.
+    retention: Option<Duration>,
+    grace: Duration,
+    running: Mutex<Running>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    merges: BTreeMap<TableId, Task<()>>,
+    vacuum: Option<Task<()>>,
+    /// When the last vacuum began, or the first commit came.
+    since: Option<Instant>,
 }
 
 impl Maintenance {
-    /// Reads the property `maintenance`.
+    /// Reads the properties `maintenance`, `retention` and `grace`.
     ///
     /// # Errors
-    /// `User` if it is neither `auto` nor `off`.
+    /// `User` if one of them cannot be read.
     pub(super) fn from_properties(properties: &mut Properties) -> Result<Self> {
         let is_on = match properties.optional("maintenance").as_deref() {
             None | Some("auto") => true,
@@ -39,18 +61,47 @@ impl Maintenance {
                 return Err(properties.wrong("property \"maintenance\" is neither auto nor off"));
             }
         };
-        Ok(Self { is_on, running: Mutex::default() })
+        let retention = match properties.optional("retention").as_deref() {
+            None => Some(RETENTION),
+            Some("forever") => None,
+            Some(text) => Some(duration(properties, "retention", text)?),
+        };
+        let grace = match properties.optional("grace").as_deref() {
+            None => GRACE,
+            Some(text) => duration(properties, "grace", text)?,
+        };
+        Ok(Self { is_on, retention, grace, running: Mutex::default() })
     }
 
-    /// Begins to merge the deltas of tables that have got rows, unless that is under way.
+    /// Lets versions and files go: versions that `keep` does not name, or those that the properties say.
+    pub(super) async fn vacuum(
+        &self,
+        database: &Database,
+        keep: Option<Retention>,
+    ) -> Result<Vacuumed, StoreError> {
+        vacuum(database, keep.or_else(|| self.retention.map(Retention::Time)), self.grace).await
+    }
+
+    /// Begins to merge the deltas of tables that have got rows, unless that is under way; and now and then a vacuum.
     pub(super) fn after_commit(&self, database: &Arc<Database>, tables: Vec<TableId>) {
         if !self.is_on {
             return;
         }
         let mut running = self.running.lock();
-        running.retain(|_, task| !task.is_finished());
+        let now = environment::instant();
+        if now.duration_since(*running.since.get_or_insert(now)) >= VACUUM_EVERY {
+            running.since = Some(now);
+            let (database, grace) = (Arc::clone(database), self.grace);
+            let keep = self.retention.map(Retention::Time);
+            running.vacuum = Some(environment::spawn("store vacuum", async move {
+                if let Err(error) = vacuum(&database, keep, grace).await {
+                    tracing::warn!(%error, "old versions and files were not let go");
+                }
+            }));
+        }
+        running.merges.retain(|_, task| !task.is_finished());
         for table in tables {
-            running.entry(table).or_insert_with(|| {
+            running.merges.entry(table).or_insert_with(|| {
                 let database = Arc::clone(database);
                 environment::spawn("store maintenance", async move {
                     if let Err(error) = as_asked(&database, table).await {
@@ -60,6 +111,35 @@ impl Maintenance {
             });
         }
     }
+}
+
+fn duration(properties: &Properties, name: &str, text: &str) -> Result<Duration> {
+    environment::duration_of(text).ok_or_else(|| {
+        properties.wrong(format!("property \"{name}\" is not a time like 24h or 7d"))
+    })
+}
+
+async fn vacuum(
+    database: &Database,
+    keep: Option<Retention>,
+    grace: Duration,
+) -> Result<Vacuumed, StoreError> {
+    let state = database.snapshot(ReadAt::Committed).await?;
+    let oldest = match keep {
+        None => None,
+        Some(Retention::Versions(number)) => Some(state.version().0.saturating_sub(number)),
+        Some(Retention::Time(time)) => {
+            let ago = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+            match database.version_at(environment::unix_micros().saturating_sub(ago)).await {
+                Ok(version) => Some(version.0),
+                Err(StoreError::TimeNotFound { .. }) => None,
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    // What has gone does not come back.
+    let oldest = oldest.map(Version).filter(|oldest| *oldest > database.state().low_water);
+    database.vacuum(VacuumOptions { oldest, writing_max: grace, reading_max: grace }).await
 }
 
 /// Does the merges that the policy asks for.
@@ -89,30 +169,4 @@ pub(super) async fn into_one(
             done => return Ok(vec![done?]),
         }
     }
-}
-
-/// Returns what all tables are made of.
-pub(super) fn entries(snapshot: &Snapshot) -> Result<Vec<DeltaEntry>, StoreError> {
-    let mut entries = Vec::new();
-    for namespace in snapshot.namespaces() {
-        for def in snapshot.tables(namespace) {
-            let table = snapshot.table(namespace, &def.name)?;
-            entries.extend(table.deltas().iter().map(|delta| DeltaEntry {
-                schema: namespace.to_owned(),
-                table: def.name.clone(),
-                first_version: delta.id.v.lo.0,
-                last_version: delta.id.v.hi.0,
-                made_by: match delta.level {
-                    0 => "update".to_owned(),
-                    BASE_LEVEL => "base".to_owned(),
-                    level => format!("merge {level}"),
-                },
-                files: delta.files.len() as u64,
-                rows: delta.rows(),
-                bytes: delta.bytes(),
-                is_read: table.chosen().iter().any(|chosen| chosen.id == delta.id),
-            }));
-        }
-    }
-    Ok(entries)
 }

@@ -11,7 +11,8 @@
 //! prune.rs       which files can hold rows that pass
 //! merge.rs       rows of one key folded, in version order
 //! writes.rs      rows in: one statement or a batch of several
-//! maintenance.rs deltas merged: behind commits, and by OPTIMIZE
+//! maintenance.rs deltas merged, versions and files let go: behind commits, by OPTIMIZE and VACUUM
+//! listings.rs    what a store is made of and how it became so, as tables
 //! errors.rs      meshwork_store::Error  ->  engine::Error
 //! ```
 //!
@@ -20,6 +21,7 @@
 mod connector;
 mod define;
 mod errors;
+mod listings;
 mod maintenance;
 mod merge;
 mod prune;

@@ -8,7 +8,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::connector::{CreateTable, ReadVersion};
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::settings::QuerySettings;
-use meshwork_engine::{Error, ErrorKind, Result};
+use meshwork_engine::{Error, ErrorKind, Result, environment};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
@@ -81,7 +81,11 @@ impl Store {
     }
 
     async fn rows_at(&mut self, version: u64, sql: &str) -> Vec<String> {
-        self.catalogs.version = ReadVersion::At(version);
+        self.rows_of(ReadVersion::At(version), sql).await
+    }
+
+    async fn rows_of(&mut self, version: ReadVersion, sql: &str) -> Vec<String> {
+        self.catalogs.version = version;
         let rows = self.rows(sql).await;
         self.catalogs.version = ReadVersion::Committed;
         rows
@@ -128,6 +132,25 @@ async fn rows_of_one_key_fold_over_versions() {
         ["0", "17"]
     );
     assert_eq!(store.rows("SELECT day FROM s.ads.clicks WHERE site IS NULL").await, ["2"]);
+}
+
+#[tokio::test]
+async fn a_time_names_the_version_that_was_the_newest_then() {
+    let mut store = Store::new();
+    store.create_clicks().await;
+    let mut times = Vec::new();
+    for n in 1..=3 {
+        store.run(&format!("INSERT INTO s.ads.clicks (day, site, n) VALUES (1, 'a', {n})")).await;
+        times.push(environment::unix_micros());
+    }
+    for (time, n) in times.into_iter().zip(["1", "3", "6"]) {
+        let found = store.rows_of(ReadVersion::AsOf(time), "SELECT n FROM s.ads.clicks").await;
+        assert_eq!(found, [n]);
+    }
+    for time in [0, environment::unix_micros() + 60_000_000] {
+        store.catalogs.version = ReadVersion::AsOf(time);
+        assert_eq!(store.catalogs.error(ALL_CLICKS).await.code, "VERSION_NOT_FOUND");
+    }
 }
 
 #[tokio::test]

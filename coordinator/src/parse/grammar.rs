@@ -1,12 +1,16 @@
 //! The statements that are Meshwork's own, or that it reads differently from DataFusion.
 
+use std::time::Duration;
+
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlStatement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use meshwork_engine::connector::Retention;
 use meshwork_engine::{Error, Location, Result};
 
+use super::versions::{Kind, version_of};
 use super::{CreateTable, ExplainMode, Show, Statement, parser_error};
 
 /// The most parts of a name: catalog, schema, table.
@@ -68,6 +72,18 @@ impl Reader<'_> {
             let table = self.name()?;
             return Ok(Some(Statement::Optimize { table, full: self.words(&["FULL"]) }));
         }
+        if self.words(&["CHECK", "TABLE"]) {
+            let table = self.name()?;
+            let full = !self.words(&["QUICK"]) && self.words(&["FULL"]);
+            return Ok(Some(Statement::Show(Show::Check { table, full })));
+        }
+        if self.words(&["RESTORE", "TABLE"]) {
+            return self.restore().map(Some);
+        }
+        if self.words(&["VACUUM"]) {
+            let catalog = self.identifier()?;
+            return Ok(Some(Statement::Vacuum { catalog, keep: self.retention()? }));
+        }
         if self.words(&["DESCRIBE"]) || self.words(&["DESC"]) {
             let table = self.name()?;
             return Ok(Some(Statement::Show(Show::Columns { table })));
@@ -100,6 +116,50 @@ impl Reader<'_> {
             return self.drop();
         }
         Ok(None)
+    }
+
+    fn restore(&mut self) -> Result<Statement> {
+        let mut tables = vec![self.name()?];
+        while self.symbol(&Token::Comma) {
+            tables.push(self.name()?);
+        }
+        self.expect_words(&["TO"])?;
+        let (kind, what) = match self.words(&["VERSION"]) {
+            true => (Kind::Version, "VERSION"),
+            false => (Kind::Time, "TIMESTAMP"),
+        };
+        if kind == Kind::Time {
+            self.expect_words(&["TIMESTAMP"])?;
+        }
+        self.expect_words(&["AS", "OF"])?;
+        if kind == Kind::Time && !self.words(&["TIMESTAMP"]) {
+            self.words(&["DATE"]);
+        }
+        let said = self.parser.next_token();
+        let version = version_of(kind, &said.token).ok_or_else(|| {
+            self.parser.prev_token();
+            self.unexpected(&format!("what {what} AS OF can name"))
+        })?;
+        Ok(Statement::Restore { tables, version })
+    }
+
+    /// Reads `RETAIN number unit` if it is there.
+    fn retention(&mut self) -> Result<Option<Retention>> {
+        if !self.words(&["RETAIN"]) {
+            return Ok(None);
+        }
+        let number = self.parser.parse_literal_uint().map_err(|e| parser_error(&e))?;
+        if self.words(&["VERSIONS"]) || self.words(&["VERSION"]) {
+            return Ok(Some(Retention::Versions(number)));
+        }
+        let unit_s = if self.words(&["DAYS"]) || self.words(&["DAY"]) {
+            24 * 60 * 60
+        } else if self.words(&["HOURS"]) || self.words(&["HOUR"]) {
+            60 * 60
+        } else {
+            return Err(self.unexpected("VERSIONS, DAYS or HOURS"));
+        };
+        Ok(Some(Retention::Time(Duration::from_secs(number.saturating_mul(unit_s)))))
     }
 
     fn explain(&mut self) -> Result<Statement> {
@@ -495,6 +555,8 @@ fn text_from(sql: &str, from: Location) -> String {
 
 #[cfg(test)]
 mod tests {
+    use meshwork_engine::connector::ReadVersion;
+
     use super::super::{Statement, parse};
 
     #[test]
@@ -565,7 +627,26 @@ mod tests {
             text.contains("s.\"clicks@4\" AS b") || text.contains("s.\"clicks@4\" b"),
             "{text}"
         );
-        assert_eq!(parsed.versions.get("clicks@4"), Some(("clicks", 4)));
+        assert_eq!(parsed.versions.get("clicks@4"), Some(("clicks", ReadVersion::At(4))));
+    }
+
+    #[test]
+    fn a_time_becomes_a_name_of_its_own() {
+        let second = 1_000_000;
+        for (said, time) in [
+            ("TIMESTAMP '1970-01-01 00:00:07'", 7 * second),
+            ("'1970-01-01 01:00:07+01:00'", 7 * second),
+            ("DATE '1970-01-02'", 24 * 60 * 60 * second),
+        ] {
+            let sql = format!("SELECT n FROM s.clicks FOR TIMESTAMP AS OF {said} WHERE n > 0");
+            let parsed = parse(&sql).unwrap();
+            let Statement::Plan(plan) = &parsed.statement else { panic!("another statement") };
+            let name = format!("clicks@{time}us");
+            assert!(plan.to_string().contains(&format!("s.\"{name}\" AS clicks")), "{plan}");
+            assert_eq!(parsed.versions.get(&name), Some(("clicks", ReadVersion::AsOf(time))));
+        }
+        let error = parse("SELECT n FROM t FOR TIMESTAMP AS OF 7").unwrap_err();
+        assert_eq!(error.location.map(|at| (at.line, at.column)), Some((1, 17)));
     }
 
     #[test]

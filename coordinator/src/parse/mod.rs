@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlStatement, Upd
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
+use meshwork_engine::connector::{ReadVersion, Retention};
 use meshwork_engine::{Error, Location, Result};
 
 pub(crate) use grammar::parts_of;
@@ -77,6 +78,16 @@ pub(crate) enum Statement {
         table: ObjectName,
         full: bool,
     },
+    /// `RESTORE TABLE table, ... TO {VERSION AS OF number | TIMESTAMP AS OF time}`
+    Restore {
+        tables: Vec<ObjectName>,
+        version: ReadVersion,
+    },
+    /// `VACUUM catalog [RETAIN number {VERSIONS | DAYS | HOURS}]`
+    Vacuum {
+        catalog: String,
+        keep: Option<Retention>,
+    },
     /// `CALL [catalog.]system.flush_metadata_cache()`: of one catalog, or of all.
     FlushMetadata {
         catalog: Option<String>,
@@ -115,15 +126,38 @@ pub(crate) struct CreateTable {
 /// What a `SHOW` lists; `like` is a pattern with `%` and `_`.
 #[derive(Debug, Clone)]
 pub(crate) enum Show {
-    Catalogs { like: Option<String> },
-    Schemas { catalog: Option<String>, like: Option<String> },
-    Tables { schema: Option<ObjectName>, like: Option<String> },
-    Columns { table: ObjectName },
-    Stats { table: ObjectName },
-    Functions { like: Option<String> },
+    Catalogs {
+        like: Option<String>,
+    },
+    Schemas {
+        catalog: Option<String>,
+        like: Option<String>,
+    },
+    Tables {
+        schema: Option<ObjectName>,
+        like: Option<String>,
+    },
+    Columns {
+        table: ObjectName,
+    },
+    Stats {
+        table: ObjectName,
+    },
+    Functions {
+        like: Option<String>,
+    },
     Session,
-    CreateCatalog { name: String },
-    CreateView { name: ObjectName },
+    CreateCatalog {
+        name: String,
+    },
+    CreateView {
+        name: ObjectName,
+    },
+    /// `CHECK TABLE table [QUICK | FULL]`
+    Check {
+        table: ObjectName,
+        full: bool,
+    },
 }
 
 /// What `EXPLAIN` prints.

@@ -189,7 +189,7 @@ impl Resolver {
         match versions.get(&name.table) {
             Some((table, version)) => {
                 let real = TableName { table: table.to_owned(), ..name };
-                self.find(&real, ReadVersion::At(version), scope).await
+                self.find(&real, version, scope).await
             }
             None => self.find(&name, session.read_version(), scope).await,
         }

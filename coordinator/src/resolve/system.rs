@@ -11,9 +11,10 @@ use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use meshwork_engine::catalog::CatalogRegistry;
-use meshwork_engine::connector::{DeltaEntry, TableEntry, TableKind};
+use meshwork_engine::connector::{ChangeEntry, Connector, DeltaEntry, TableEntry, TableKind};
 use meshwork_engine::environment::within;
 use meshwork_engine::node::TaskStatus;
 use meshwork_engine::statistics::{Counted, Counts, TableKey};
@@ -89,6 +90,7 @@ impl SystemTables {
             return Ok(None);
         }
         match table {
+            "changes" => self.changes().await.map(Some),
             "deltas" => self.deltas().await.map(Some),
             "nodes" => self.nodes().map(Some),
             "observed_stats" => observed_stats(counted).map(Some),
@@ -173,20 +175,11 @@ impl SystemTables {
         ])
     }
 
-    /// What tables of versioned stores are made of. Catalogs that cannot be made, which `catalogs` shows, have none.
+    /// What tables of versioned stores are made of.
     async fn deltas(&self) -> Result<Arc<dyn TableProvider>> {
-        let definitions = self.catalogs.definitions();
-        let questions = definitions.iter().map(|definition| async {
-            let Ok(connector) = self.catalogs.connector(&definition.name) else {
-                return Ok(Vec::new());
-            };
-            within(CHECK_DEADLINE, "listing deltas", connector.deltas()).await?
-        });
-        let answers: Vec<Result<Vec<DeltaEntry>>> = join_all(questions).await;
-        let mut rows = Vec::new();
-        for (definition, answer) in definitions.iter().zip(answers) {
-            rows.extend(answer?.into_iter().map(|delta| (definition.name.clone(), delta)));
-        }
+        let deltas =
+            |connector: Arc<dyn Connector>| async move { connector.deltas().await }.boxed();
+        let rows = self.of_catalogs("listing deltas", deltas).await?;
         table_of(vec![
             ("catalog", texts(rows.iter().map(|(catalog, _)| Some(catalog.clone())))),
             ("schema", texts(rows.iter().map(|(_, delta)| Some(delta.schema.clone())))),
@@ -199,6 +192,46 @@ impl SystemTables {
             ("bytes", of_deltas(&rows, |delta| delta.bytes)),
             ("is_read", truths(rows.iter().map(|(_, delta)| delta.is_read))),
         ])
+    }
+
+    /// How versioned stores became what they are.
+    async fn changes(&self) -> Result<Arc<dyn TableProvider>> {
+        let changes =
+            |connector: Arc<dyn Connector>| async move { connector.changes().await }.boxed();
+        let rows = self.of_catalogs("listing changes", changes).await?;
+        let number = |of: fn(&ChangeEntry) -> u64| numbers(rows.iter().map(|(_, c)| of(c)));
+        table_of(vec![
+            ("catalog", texts(rows.iter().map(|(catalog, _)| Some(catalog.clone())))),
+            ("position", number(|change| change.position)),
+            ("version", number(|change| change.version)),
+            ("operation", texts(rows.iter().map(|(_, c)| Some(c.operation.clone())))),
+            ("committed", times(rows.iter().map(|(_, change)| change.committed_us))),
+            ("writer", texts(rows.iter().map(|(_, change)| Some(change.writer.clone())))),
+            ("tables", texts(rows.iter().map(|(_, change)| Some(change.tables.join(", "))))),
+            ("files", number(|change| change.files)),
+            ("rows", number(|change| change.rows)),
+        ])
+    }
+
+    /// Asks all catalogs the same at once. Those that cannot be made, which `catalogs` shows, have no answer.
+    async fn of_catalogs<T>(
+        &self,
+        doing: &str,
+        question: impl Fn(Arc<dyn Connector>) -> BoxFuture<'static, Result<Vec<T>>>,
+    ) -> Result<Vec<(String, T)>> {
+        let definitions = self.catalogs.definitions();
+        let questions = definitions.iter().map(|definition| async {
+            let Ok(connector) = self.catalogs.connector(&definition.name) else {
+                return Ok(Vec::new());
+            };
+            within(CHECK_DEADLINE, doing, question(connector)).await?
+        });
+        let answers: Vec<Result<Vec<T>>> = join_all(questions).await;
+        let mut rows = Vec::new();
+        for (definition, answer) in definitions.iter().zip(answers) {
+            rows.extend(answer?.into_iter().map(|row| (definition.name.clone(), row)));
+        }
+        Ok(rows)
     }
 
     async fn catalogs(&self) -> Result<Arc<dyn TableProvider>> {
@@ -251,6 +284,7 @@ pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
     }
     entries_of(&[
         "catalogs",
+        "changes",
         "deltas",
         "nodes",
         "observed_stats",

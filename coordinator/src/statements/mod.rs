@@ -57,6 +57,10 @@ pub(crate) async fn change(
         }
         Statement::Analyze { table } => statistics::analyze(context, &table).await,
         Statement::Optimize { table, full } => tables::optimize(context, &table, full).await,
+        Statement::Restore { tables, version } => tables::restore(context, &tables, version).await,
+        Statement::Vacuum { catalog, keep } => {
+            context.coordinator.resolver.connector(&catalog)?.vacuum(keep).await
+        }
         Statement::BeginBatch => batches::begin_batch(context).await,
         Statement::CommitBatch => batches::commit_batch(context).await,
         Statement::RollbackBatch => batches::rollback_batch(context).await,

@@ -1,4 +1,4 @@
-//! `SHOW`: what there is, as rows.
+//! `SHOW`, and `CHECK TABLE`: what there is, as rows.
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
@@ -36,6 +36,15 @@ pub(crate) async fn show(context: &QueryContext<'_>, show: &Show) -> Result<Reco
         }
         Show::Columns { table } => columns(&context.columns_of(&parts_of(table)).await?),
         Show::Stats { table } => statistics::show_stats(context, table).await,
+        Show::Check { table, full } => {
+            let name = resolver.full_name(&parts_of(table), &context.snapshot)?;
+            let connector = resolver.connector(&name.catalog)?;
+            let found = connector.check_table(&name.schema, &name.table, *full).await?;
+            batch_of(vec![
+                ("object", texts(found.iter().map(|(object, _)| Some(object.clone())))),
+                ("problem", texts(found.iter().map(|(_, problem)| Some(problem.clone())))),
+            ])
+        }
         Show::Functions { like } => functions(context, like.as_deref()),
         Show::Session => session_settings(context),
         Show::CreateCatalog { name } => {

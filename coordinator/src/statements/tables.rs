@@ -197,6 +197,26 @@ pub(super) async fn optimize(
     resolver.connector(&name.catalog)?.optimize(&name.schema, &name.table, full).await
 }
 
+/// Restores tables of one catalog; returns no count, as a commit does.
+pub(super) async fn restore(
+    context: &QueryContext<'_>,
+    tables: &[ObjectName],
+    version: connector::ReadVersion,
+) -> Result<u64> {
+    let resolver = &context.coordinator.resolver;
+    let full_name = |name| resolver.full_name(&parts_of(name), &context.snapshot);
+    let names: Vec<TableName> = tables.iter().map(full_name).collect::<Result<_>>()?;
+    let Some(TableName { catalog, .. }) = names.first().cloned() else { return Ok(0) };
+    if names.iter().any(|name| name.catalog != catalog) {
+        return Err(Error::not_supported("RESTORE of tables of several catalogs at once"));
+    }
+    let tables: Vec<(String, String)> =
+        names.into_iter().map(|name| (name.schema, name.table)).collect();
+    let made = resolver.connector(&catalog)?.restore(&tables, version).await?;
+    tracing::info!(catalog, version = made, "tables restored");
+    Ok(0)
+}
+
 pub(super) async fn drop_table(
     context: &QueryContext<'_>,
     name: &ObjectName,

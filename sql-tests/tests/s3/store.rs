@@ -1,11 +1,14 @@
 //! The native store in a bucket, with several writers.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures::future::try_join_all;
 use meshwork::client::Client;
-use meshwork_engine::Error;
+use meshwork_engine::{Error, environment};
 use meshwork_sql_tests::cluster::{Cluster, Shape};
 use meshwork_sql_tests::servers::S3;
 
@@ -15,6 +18,9 @@ use crate::harness::{catalog, run};
 const N_PROCESSES: usize = 3;
 const N_WRITERS: usize = 2;
 const N_BATCHES: usize = 6;
+
+const VACUUM_PAUSE: Duration = Duration::from_millis(300);
+const VACUUM_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How often a batch is sent again that was refused because others were faster.
 const ATTEMPTS_MAX: usize = 20;
@@ -67,6 +73,49 @@ async fn every_acknowledged_batch_is_there_once_whoever_wrote_it() -> Result<()>
     let first = run(&mut client, newest).await?;
     assert!(first.len() == 1 && acknowledged.contains(&first[0]), "{first:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_go_with_the_versions_that_need_them() -> Result<()> {
+    let server = S3::start()?;
+    let mut properties = server.properties("deep/db");
+    for (key, value) in [("maintenance", "off"), ("grace", "0h")] {
+        properties.insert(key.to_owned(), value.to_owned());
+    }
+    let store = [("s", catalog("store", &properties))];
+    let cluster = Cluster::start(Shape::Standalone, &store).await?;
+    let mut client = cluster.client().await?;
+    run(&mut client, "CREATE TABLE s.ads.t (k BIGINT, n BIGINT SUM) AGGREGATE KEY (k)").await?;
+    for n in 1..=3 {
+        run(&mut client, &format!("INSERT INTO s.ads.t VALUES (1, {n})")).await?;
+    }
+    run(&mut client, "OPTIMIZE s.ads.t FULL").await?;
+    let data = server.folder("deep/db/t");
+    assert_eq!(n_files(&data)?, 4);
+    assert_eq!(run(&mut client, "VACUUM s").await?, ["0"]);
+    assert_eq!(run(&mut client, "SELECT n FROM s.ads.t FOR VERSION AS OF 1").await?, ["1"]);
+    // The server tells the time in whole seconds.
+    let gone = async {
+        while n_files(&data)? > 1 {
+            tokio::time::sleep(VACUUM_PAUSE).await;
+            run(&mut client, "VACUUM s RETAIN 0 VERSIONS").await?;
+        }
+        anyhow::Ok(())
+    };
+    environment::within(VACUUM_DEADLINE, "old objects to go", gone).await??;
+    assert_eq!(n_files(&data)?, 1);
+    assert_eq!(run(&mut client, "SELECT n FROM s.ads.t").await?, ["6"]);
+    assert_eq!(run(&mut client, "CHECK TABLE s.ads.t FULL").await?, Vec::<String>::new());
+    Ok(())
+}
+
+fn n_files(folder: &Path) -> Result<usize> {
+    let mut n = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        n += if path.is_dir() { n_files(&path)? } else { 1 };
+    }
+    Ok(n)
 }
 
 /// Writes batches over two tables; returns the names of those that were acknowledged.

@@ -65,6 +65,8 @@ struct Root {
     version: Version,
     ts_us: i64,
     low_water: Version,
+    #[serde(default)]
+    named_since_ms: u64,
     record: Checksum,
     namespaces: Vec<String>,
     apps: BTreeMap<String, (u64, u64, Version)>,
@@ -117,7 +119,9 @@ pub(crate) async fn write(objects: &Objects, names: &Names, state: &State) -> Re
 /// Internal if the checkpoint, its parts and the log do not fit together.
 pub(crate) async fn read_newest(objects: &Objects, names: &Names) -> Result<Option<State>> {
     let listed = objects.list_folder(&names.checkpoints()).await?;
-    let Some(lsn) = listed.iter().filter_map(Names::checkpoint_lsn).max() else {
+    let Some(lsn) =
+        listed.iter().filter_map(|object| Names::checkpoint_lsn(&object.location)).max()
+    else {
         return Ok(None);
     };
     let path = names.checkpoint(lsn);
@@ -136,6 +140,7 @@ pub(crate) async fn read_newest(objects: &Objects, names: &Names) -> Result<Opti
     state.version = root.version;
     state.ts_us = root.ts_us;
     state.low_water = root.low_water;
+    state.named_since_ms = root.named_since_ms;
     state.namespaces = root.namespaces.into_iter().collect();
     state.txns =
         root.txns.into_iter().map(|(txn, lsn, version)| (txn, Applied { lsn, version })).collect();
@@ -192,6 +197,7 @@ fn root_of(state: &State, parts: &Parts) -> Root {
         version: state.version,
         ts_us: state.ts_us,
         low_water: state.low_water,
+        named_since_ms: state.named_since_ms,
         record: state.last,
         namespaces: state.namespaces.iter().cloned().collect(),
         apps: state.apps.iter().map(app).collect(),
@@ -207,7 +213,8 @@ fn summary(root: &Root) -> impl PartialEq + use<'_> {
         .iter()
         .map(|table| (&table.def, table.begins, table.deltas, table.rows, table.bytes))
         .collect();
-    (root.record, root.version, root.ts_us, &root.namespaces, &root.apps, &root.txns, tables)
+    let moments = (root.version, root.ts_us, root.low_water, root.named_since_ms);
+    (root.record, moments, &root.namespaces, &root.apps, &root.txns, tables)
 }
 
 /// Writes the deltas that no part holds yet, and returns all parts.

@@ -19,7 +19,8 @@
 //! that does it say [`Error::OutcomeUnknown`].
 //!
 //! No record is ever deleted in this format, so no name can be created a second time by a writer that slept. When
-//! deletion comes, the boundary of the design page must be checked after the creation, by writers and by readers.
+//! deletion of records comes, the boundary of the design page must be checked after the creation, by writers and by
+//! readers. Data files are deleted, see [`crate::vacuum`]: a commit that rests on one that may be gone is a conflict.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -32,12 +33,13 @@ use crate::checksum::Checksum;
 use crate::environment::jitter;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::{self, RECORDS_PER_CHECKPOINT};
+use crate::log::deltas::Deltas;
 use crate::log::reader;
 use crate::log::record::{
     App, Definitions, Operation, ReadScope, ReadSet, Record, Removals, TableChange, TransactionId,
     encode,
 };
-use crate::log::state::{Applied, State};
+use crate::log::state::{Applied, State, restored, too_old};
 use crate::names::Names;
 use crate::objects::Objects;
 use crate::version::{Version, VersionRange};
@@ -65,6 +67,7 @@ pub(crate) struct Transaction {
     pub(crate) drop: Removals,
     pub(crate) tables: Vec<TableChange>,
     pub(crate) low_water: Option<Version>,
+    pub(crate) named_since_ms: Option<u64>,
 }
 
 impl Transaction {
@@ -78,6 +81,7 @@ impl Transaction {
             drop: Removals::default(),
             tables: Vec::new(),
             low_water: None,
+            named_since_ms: None,
         }
     }
 }
@@ -255,9 +259,14 @@ impl Log {
     /// Numbers the transaction as the next record after `state`.
     fn number(&self, state: &State, transaction: &mut Transaction) -> Record {
         let version = state.version_after(transaction.operation);
-        if transaction.operation == Operation::Update {
+        let v = match transaction.operation {
+            Operation::Update => Some(VersionRange::single(version)),
+            Operation::Restore => Some(restored(version)),
+            Operation::Table | Operation::Compact | Operation::Vacuum => None,
+        };
+        if let Some(v) = v {
             let files = transaction.tables.iter_mut().flat_map(|change| &mut change.add);
-            files.for_each(|file| Arc::make_mut(file).v = VersionRange::single(version));
+            files.for_each(|file| Arc::make_mut(file).v = v);
         }
         Record {
             lsn: state.lsn + 1,
@@ -273,6 +282,7 @@ impl Log {
             drop: transaction.drop.clone(),
             tables: transaction.tables.clone(),
             low_water: transaction.low_water,
+            named_since_ms: transaction.named_since_ms,
         }
     }
 
@@ -424,9 +434,18 @@ fn validate(state: &State, transaction: &Transaction) -> Result<()> {
     }
 }
 
-/// A merge whose inputs are gone is lost, and so is a drop of what is gone: what it was about has been done.
+/// A merge whose inputs are gone is lost, and so is a drop of what is gone: what it was about has been done. Files that were
+/// written too long ago may be gone themselves.
 fn validate_deltas(state: &State, transaction: &Transaction, change: &TableChange) -> Result<()> {
-    let Some(table) = state.tables.get(&change.id) else { return Ok(()) };
+    let (none, known) = (Deltas::default(), state.tables.get(&change.id));
+    let deltas = known.map_or(&none, |table| &table.deltas);
+    if let Some(file) = too_old(state.named_since_ms, transaction.operation, change, deltas) {
+        return conflict(format!(
+            "file \"{}\" was written so long ago that a vacuum may have deleted it; or the clock of its writer is behind",
+            file.path
+        ));
+    }
+    let Some(table) = known else { return Ok(()) };
     let name = || table.def.full_name();
     if let Some(merge) = &change.merge {
         if table.deltas.get(merge.into).is_some() {

@@ -239,6 +239,19 @@ impl Deltas {
         }
     }
 
+    /// Returns narrower deltas that hold the same updates as one of them; None if they are not there any more.
+    pub(crate) fn saying_the_same(&self, id: DeltaId) -> Option<Vec<Arc<Delta>>> {
+        let is_inside = |delta: &&Arc<Delta>| {
+            delta.id != id && delta.id.v.lo >= id.v.lo && delta.id.v.hi <= id.v.hi
+        };
+        let inside = self.of(id.index).filter(is_inside);
+        let by_id: BTreeMap<_, _> = inside.map(|delta| (delta.id, Arc::clone(delta))).collect();
+        let is_held = |range: &&VersionRange| range.hi >= id.v.lo && range.lo <= id.v.hi;
+        let updates = self.updates.iter().filter(is_held).copied().collect();
+        let found = Self { by_id, updates }.spanning(id.index, id.v.hi, Delta::rows)?;
+        (!found.is_empty()).then_some(found)
+    }
+
     /// Returns a version from `oldest` on that cannot be read any more.
     pub(crate) fn lost(&self, oldest: Version) -> Option<Version> {
         let indexes: BTreeSet<u32> = self.by_id.keys().map(|id| id.index).collect();

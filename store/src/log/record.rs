@@ -38,13 +38,15 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Operation {
-    /// Rows came; the only operation that makes a new version.
+    /// Rows came: a new version.
     Update,
+    /// Tables became again what they were at an earlier version: a new version too.
+    Restore,
     /// Namespaces or tables came or went.
     Table,
     /// Deltas were made into one that says the same.
     Compact,
-    /// The oldest retained version moved.
+    /// Versions, deltas or files went that nobody needs.
     Vacuum,
 }
 
@@ -53,6 +55,7 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Self::Update => "UPDATE",
+            Self::Restore => "RESTORE",
             Self::Table => "TABLE",
             Self::Compact => "COMPACT",
             Self::Vacuum => "VACUUM",
@@ -212,7 +215,7 @@ pub struct TableChange {
     pub id: TableId,
     /// The definition that the files follow.
     pub schema: u32,
-    /// Files that come.
+    /// Files that come; with a restore, all that the table has from then on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<Arc<FileEntry>>,
     /// What the files were made from, if not from new rows.
@@ -265,6 +268,9 @@ pub struct Record {
     /// The oldest retained version, if the record moves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_water: Option<Version>,
+    /// Milliseconds since 1970: after this record no file comes that was named before then, unless a delta has it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named_since_ms: Option<u64>,
 }
 
 /// Writes a record as it is stored.

@@ -6,12 +6,13 @@
 //! ```text
 //! I1  positions have no gaps, and each record names the digest of the one before
 //! I2  time grows from record to record
-//! I3  an update makes exactly the next version; nothing else makes one
-//! I4  a file comes with the update that made it, or with a merge of deltas that are there and hold the same updates;
-//!     always for a table and definition that are there
+//! I3  an update or a restore makes exactly the next version; nothing else makes one
+//! I4  a file comes with the update that made it, with a merge of deltas that are there and hold the same updates, or with
+//!     a restore; always for a table and definition that are there
 //! I5  names of namespaces and tables are unique; what goes was there
 //! I6  a transaction stands once in the log, a feed's batches in their order
 //! I7  deltas go only while every retained version can still be read
+//! I8  a file comes only if it was named after the last vacuum looked for files to delete, or if a delta has it
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +21,10 @@ use std::sync::Arc;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::PartRef;
-use crate::log::deltas::{Delta, DeltaId, Deltas};
+use crate::log::deltas::{Delta, DeltaId, Deltas, PRIMARY};
 use crate::log::record::{App, FileEntry, Operation, Record, TableChange, TransactionId};
+use crate::names::named_ms;
+use crate::policy::BASE_LEVEL;
 use crate::table::{TableDef, TableId};
 use crate::version::{Version, VersionRange};
 
@@ -73,6 +76,8 @@ pub struct State {
     pub ts_us: i64,
     /// The oldest retained version.
     pub low_water: Version,
+    /// Milliseconds since 1970: files named before then come no more, unless a delta has them already.
+    pub(crate) named_since_ms: u64,
     /// The digest of the last record as stored.
     pub(crate) last: Checksum,
     pub(crate) namespaces: BTreeSet<String>,
@@ -90,6 +95,7 @@ impl State {
             version: Version(0),
             ts_us: 0,
             low_water: Version(0),
+            named_since_ms: 0,
             last: database,
             namespaces: BTreeSet::new(),
             tables: BTreeMap::new(),
@@ -159,7 +165,7 @@ impl State {
     /// Returns the newest version after an operation.
     pub(crate) fn version_after(&self, operation: Operation) -> Version {
         match operation {
-            Operation::Update => self.version.next(),
+            Operation::Update | Operation::Restore => self.version.next(),
             Operation::Table | Operation::Compact | Operation::Vacuum => self.version,
         }
     }
@@ -196,7 +202,10 @@ impl State {
             }
             self.low_water = low_water;
         }
-        record.tables.iter().try_for_each(|change| self.change_table(record, change))
+        record.tables.iter().try_for_each(|change| self.change_table(record, change))?;
+        // A clock that went back asks for less than there is.
+        self.named_since_ms = self.named_since_ms.max(record.named_since_ms.unwrap_or_default());
+        Ok(())
     }
 
     fn define(&mut self, record: &Record, def: &Arc<TableDef>) -> Result<(), String> {
@@ -228,6 +237,9 @@ impl State {
                 change.schema, change.id
             ));
         }
+        if let Some(file) = too_old(self.named_since_ms, record.op, change, &table.deltas) {
+            return Err(format!("file {} came although it may be deleted", file.path));
+        }
         let table = Arc::make_mut(table);
         match (record.op, &change.merge) {
             (Operation::Update, None) => {
@@ -240,6 +252,16 @@ impl State {
                     let delta = Delta { id, lsn: record.lsn, level: 0, rows_from, files };
                     table.deltas.add(checked(delta)?)?;
                 }
+            }
+            (Operation::Restore, None) => {
+                table.changed_lsn = record.lsn;
+                table.deltas.updated(record.version);
+                // What came before it is read for earlier versions only: no other delta holds this update.
+                let id = DeltaId { index: PRIMARY, v: restored(record.version) };
+                let files = change.add.clone();
+                let rows_from = files.iter().map(|file| file.rows).sum();
+                let delta = Delta { id, lsn: record.lsn, level: BASE_LEVEL, rows_from, files };
+                table.deltas.add(checked(delta)?)?;
             }
             (Operation::Compact, Some(merge)) => {
                 let into = merge.into;
@@ -285,6 +307,31 @@ impl State {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Returns the versions of the delta that a restore makes: it stands for all that there was.
+pub(crate) fn restored(version: Version) -> VersionRange {
+    VersionRange { lo: Version(0), hi: version }
+}
+
+/// Returns a file of a change that may have been deleted: it was named before `named_since_ms`, and the deltas that the change
+/// merges or restores do not have it.
+pub(crate) fn too_old<'a>(
+    named_since_ms: u64,
+    operation: Operation,
+    change: &'a TableChange,
+    deltas: &Deltas,
+) -> Option<&'a FileEntry> {
+    let is_old = |file: &&Arc<FileEntry>| named_ms(&file.path).is_none_or(|ms| ms < named_since_ms);
+    let mut old = change.add.iter().filter(is_old).peekable();
+    old.peek()?;
+    let is_from = |delta: &&Arc<Delta>| match &change.merge {
+        Some(merge) => merge.from.contains(&delta.id),
+        None => operation == Operation::Restore,
+    };
+    let inputs = deltas.iter().filter(is_from).flat_map(|delta| &delta.files);
+    let known: BTreeSet<&str> = inputs.map(|file| file.path.as_str()).collect();
+    old.find(|file| !known.contains(file.path.as_str())).map(Arc::as_ref)
 }
 
 /// Returns files by the sort order that they belong to.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::*;
 use meshwork_store::policy::{Policy, Tiers};
-use meshwork_store::{CompactOptions, Database, Error, Result, Version};
+use meshwork_store::{CompactOptions, Database, Error, ReadAt, Result, Version};
 use object_store::ObjectStore;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -45,11 +45,11 @@ async fn maintain(database: &Database, pair: &Pair, attempts_max: u32) -> bool {
         }
     }
     let oldest = Version(database.state().version.0.saturating_sub(1));
-    let expire = async || match database.expire_before(oldest).await {
+    let vacuum = async || match database.vacuum(patient(oldest)).await {
         Ok(_) | Err(Error::VersionExpired { .. }) => Ok(()),
         Err(error) => Err(error),
     };
-    persist(attempts_max, expire).await.is_some()
+    persist(attempts_max, vacuum).await.is_some()
 }
 
 async fn persist<T>(attempts_max: u32, mut step: impl AsyncFnMut() -> Result<T>) -> Option<T> {
@@ -170,4 +170,60 @@ async fn unreadable_position_is_an_unknown_outcome() {
         assert_eq!(again.repeated, fault == Fault::After);
         check_pair(&honest, &[("feed".to_owned(), 1)]).await;
     }
+}
+
+/// Writers, merges and vacuums that spare nothing run side by side: every commit that succeeds keeps its files.
+#[tokio::test]
+async fn vacuum_takes_no_file_of_a_commit() {
+    let (mut n_late, mut n_deleted) = (0, 0);
+    for seed in 0..60 {
+        let truth = memory();
+        let environment = SeededEnvironment::new(seed);
+        let process = async || {
+            let slow = FaultStore::new(Arc::clone(&truth), |_call, _operation| Fault::None);
+            open_in(slow, Arc::clone(&environment)).await.unwrap()
+        };
+        let (writer, merger, cleaner) = (process().await, process().await, process().await);
+        let pair = create_pair(&writer).await.unwrap();
+        let write = async {
+            let mut late = 0;
+            for number in 1..=BATCHES * 3 {
+                loop {
+                    match commit_pair(&writer, &pair, "w", number).await {
+                        Ok(_) => break,
+                        Err(Error::Conflict { .. }) => late += 1,
+                        Err(error) => panic!("seed {seed}: {error}"),
+                    }
+                }
+            }
+            late
+        };
+        let merge = async {
+            let policy = Policy { tiers: Tiers::Tiered { fan_out: 2 }, ..Policy::default() };
+            for _ in 0..BATCHES {
+                for table in [&pair.a, &pair.b] {
+                    let done = merger.maintain(table.id, &policy, CompactOptions::default()).await;
+                    done.unwrap();
+                }
+            }
+        };
+        let clean = async {
+            let mut deleted = 0;
+            for _ in 0..BATCHES {
+                let oldest = cleaner.snapshot(ReadAt::Committed).await.unwrap().version();
+                match cleaner.vacuum(at_once(Some(oldest))).await {
+                    Ok(vacuumed) => deleted += vacuumed.files_deleted,
+                    Err(error) => assert!(matches!(error, Error::Conflict { .. }), "{error}"),
+                }
+            }
+            deleted
+        };
+        let (late, (), deleted) = tokio::join!(write, merge, clean);
+        n_late += late;
+        n_deleted += deleted;
+        let acknowledged: Vec<_> =
+            (1..=BATCHES * 3).map(|number| ("w".to_owned(), number)).collect();
+        check_pair(&open(truth, seed + 1).await.unwrap(), &acknowledged).await;
+    }
+    assert!(n_late > 0 && n_deleted > 0, "{n_late} commits late, {n_deleted} files deleted");
 }

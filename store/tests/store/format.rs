@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::support::*;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use meshwork_store::policy::Policy;
 use meshwork_store::{
-    ColumnType, CompactOptions, Database, Deltas, Error, ErrorKind, Location, Options, ReadAt,
-    Result, SystemEnvironment, TableKind, ValueFunction, Version,
+    CheckDepth, ColumnType, CompactOptions, Database, Deltas, Environment, Error, ErrorKind,
+    Location, Options, ReadAt, Result, SystemEnvironment, TableKind, VacuumOptions, ValueFunction,
+    Version,
 };
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 #[tokio::test]
@@ -71,6 +73,87 @@ async fn versions_that_are_not_there_are_typed_errors() {
     let early = at(3).await.unwrap().table("ns", "late").unwrap_err();
     assert!(matches!(early, Error::TableNotYet { begins: Version(4), .. }), "{early}");
     assert!(at(4).await.unwrap().table("ns", "late").unwrap().files().is_empty());
+}
+
+#[tokio::test]
+async fn files_go_when_nobody_needs_them_and_not_before() {
+    let store = memory();
+    let location = Location { store: Arc::clone(&store), root: "db".into(), name: "x".to_owned() };
+    let database = Database::open_or_create(location, Options::default()).await.unwrap();
+    let database = Arc::new(database);
+    let pair = create_pair(&database).await.unwrap();
+    for number in 1..=4 {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+    }
+    // One more batch has written its files and not its record.
+    let staged =
+        Path::from(format!("db/t/{}/0/5-5/{}.parquet", pair.a.id, database.new_transaction()));
+    store.put(&staged, PutPayload::from_static(b"rows")).await.unwrap();
+    let snapshot = database.snapshot(ReadAt::Committed).await.unwrap();
+    let a = snapshot.table("ns", "a").unwrap();
+    let from: Vec<_> = a.chosen().iter().map(|delta| delta.id).collect();
+    database.compact(pair.a.id, &from, CompactOptions::default()).await.unwrap();
+    let files = async || store.list(Some(&Path::from("db/t"))).count().await;
+    assert_eq!(files().await, 10);
+
+    // Every version needs its files, and what is young may be a batch under way.
+    let kept = database.vacuum(VacuumOptions::default()).await.unwrap();
+    assert_eq!((kept.files_deleted, kept.files_waiting, kept.oldest), (0, 0, Version(0)));
+    SystemEnvironment::new().sleep(Duration::from_millis(5)).await;
+    let newest = Some(Version(4));
+    let waits = VacuumOptions { reading_max: Duration::from_secs(3600), ..at_once(newest) };
+    // Four deltas of `a` were merged into one, and the staged file is nobody's.
+    let waiting = database.vacuum(waits).await.unwrap();
+    assert_eq!((waiting.files_deleted, waiting.files_waiting), (0, 5));
+    assert_eq!(files().await, 10);
+    database.drop_table("ns", "b").await.unwrap();
+    let waiting = database.vacuum(waits).await.unwrap();
+    assert_eq!((waiting.files_deleted, waiting.files_waiting), (0, 9));
+    let gone = database.vacuum(at_once(newest)).await.unwrap();
+    assert_eq!((gone.files_deleted, gone.files_waiting, gone.oldest), (9, 0, Version(4)));
+    assert_eq!(files().await, 1);
+    assert_eq!(amounts(&database, "a", Version(4)).await.len(), 4);
+    assert_eq!(store.list(Some(&Path::from("db/_gc"))).count().await, 0);
+}
+
+#[tokio::test]
+async fn a_check_names_what_is_damaged() {
+    let store = memory();
+    let database = open(Arc::clone(&store), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    for number in 1..=3 {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+    }
+    let table = async || {
+        let snapshot = database.snapshot(ReadAt::Committed).await.unwrap();
+        snapshot.table("ns", "a").unwrap()
+    };
+    let check = async |depth| {
+        let problems = database.check(&table().await, depth).await.unwrap();
+        problems.into_iter().map(|problem| problem.object).collect::<Vec<_>>()
+    };
+    let singles = table().await;
+    let from: Vec<_> = singles.chosen().iter().map(|delta| delta.id).collect();
+    database.compact(pair.a.id, &from, CompactOptions::default()).await.unwrap();
+    for depth in [CheckDepth::Quick, CheckDepth::Full] {
+        assert_eq!(check(depth).await, Vec::<String>::new());
+    }
+    let [first, second, _] = singles.files().try_into().unwrap();
+
+    // Only the first version is read from the first file.
+    let path = database.object_path(&first.path);
+    let mut bytes = store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[7] ^= 1;
+    store.put(&path, bytes.into()).await.unwrap();
+    assert_eq!(check(CheckDepth::Quick).await, Vec::<String>::new());
+    assert_eq!(check(CheckDepth::Full).await, [first.path.as_str()]);
+    store.delete(&database.object_path(&second.path)).await.unwrap();
+    assert_eq!(check(CheckDepth::Quick).await, [second.path.as_str()]);
+    let mut damaged = [first.path.as_str(), second.path.as_str()];
+    damaged.sort_unstable();
+    let mut found = check(CheckDepth::Full).await;
+    found.sort_unstable();
+    assert_eq!(found, damaged);
 }
 
 #[tokio::test]

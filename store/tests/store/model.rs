@@ -145,8 +145,10 @@ enum Event {
     Update(Vec<Row>, Vec<Row>),
     /// Deltas that stand side by side become one: which, as places modulo their number.
     Compact { table: &'static str, place: usize, number: usize, rows_max: usize, moves: bool },
-    /// Old versions go: so many of them as parts of eight.
-    Expire(u64),
+    /// Both tables become what they were, so many versions ago modulo those that are there.
+    Restore(u64),
+    /// Old versions go, so many of them as parts of eight; and with a vacuum the files that nobody needs.
+    Expire { parts: u64, vacuum: bool },
     /// Another process opens the database, after a checkpoint or not.
     Reopen,
 }
@@ -159,7 +161,8 @@ fn event() -> impl Strategy<Value = Event> {
             let table = if table == "a" { "a" } else { "b" };
             Event::Compact { table, place, number, rows_max, moves }
         }),
-        1 => (0..8u64).prop_map(Event::Expire),
+        1 => (0..8u64, any::<bool>()).prop_map(|(parts, vacuum)| Event::Expire { parts, vacuum }),
+        1 => any::<u64>().prop_map(Event::Restore),
         1 => Just(Event::Reopen),
     ]
 }
@@ -197,10 +200,23 @@ impl Trial {
                 };
                 self.compact(table, *place, *number, options).await;
             }
-            Event::Expire(parts) => {
+            Event::Restore(ago) => {
+                let newest = self.history.len() as u64 - 1;
+                let version = newest - ago % (newest - self.oldest + 1);
+                let tables = [("ns", "a"), ("ns", "b")];
+                let done = self.database.restore(&tables, Version(version)).await.unwrap();
+                assert_eq!(done.version.0, newest + 1);
+                self.history.push(self.history[usize::try_from(version).unwrap()].clone());
+            }
+            Event::Expire { parts, vacuum } => {
                 let newest = self.history.len() as u64 - 1;
                 self.oldest = self.oldest.max(newest * parts / 8);
-                self.database.expire_before(Version(self.oldest)).await.unwrap();
+                let oldest = Version(self.oldest);
+                if *vacuum {
+                    self.database.vacuum(patient(oldest)).await.unwrap();
+                } else {
+                    self.database.expire_before(oldest).await.unwrap();
+                }
             }
             Event::Reopen => self.reopen().await,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,19 +11,19 @@ use arrow::array::cast::AsArray;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, stream};
 use meshwork_store::{
     Batch, ColumnSpec, ColumnType, Committed, Database, Environment, Error, Location, Options,
-    ReadAt, Result, TableDef, TableKind, TableSpec, ValueFunction, Version,
+    ReadAt, Result, TableDef, TableKind, TableSpec, VacuumOptions, ValueFunction, Version,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result as StoreResult,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result as StoreResult,
 };
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -36,9 +36,10 @@ pub(crate) struct SeededEnvironment {
 }
 
 impl SeededEnvironment {
+    /// A greater seed is a later time.
     pub(crate) fn new(seed: u64) -> Arc<Self> {
         let random = Mutex::new(StdRng::seed_from_u64(seed));
-        Arc::new(Self { ticks: AtomicU64::new(1), random })
+        Arc::new(Self { ticks: AtomicU64::new(seed * 1_000_000), random })
     }
 }
 
@@ -52,7 +53,7 @@ impl Environment for SeededEnvironment {
     fn now_us(&self) -> i64 {
         // Jumps back and forth: the log must be monotone by itself.
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
-        i64::try_from(1_000_000 + tick % 7 * 1000 + tick).unwrap()
+        i64::try_from((1_000 + tick + tick % 7 * 3) * 1_000).unwrap()
     }
 
     fn monotonic(&self) -> Duration {
@@ -98,9 +99,13 @@ pub(crate) enum Fault {
 
 type Plan = Box<dyn Fn(u64, &'static str) -> Fault + Send + Sync>;
 
-/// An object store that fails as planned, by the number of the call.
+/// An object store that fails as planned, by the number of the call; calls of several at once overlap.
 pub(crate) struct FaultStore {
     inner: Arc<dyn ObjectStore>,
+    faults: Arc<Faults>,
+}
+
+struct Faults {
     plan: Plan,
     calls: AtomicU64,
     dead: AtomicBool,
@@ -112,19 +117,29 @@ impl FaultStore {
         plan: impl Fn(u64, &'static str) -> Fault + Send + Sync + 'static,
     ) -> Arc<Self> {
         let plan: Plan = Box::new(plan);
-        Arc::new(Self { inner, plan, calls: AtomicU64::new(0), dead: AtomicBool::new(false) })
+        let faults = Faults { plan, calls: AtomicU64::new(0), dead: AtomicBool::new(false) };
+        Arc::new(Self { inner, faults: Arc::new(faults) })
     }
 
     pub(crate) fn is_dead(&self) -> bool {
+        self.faults.is_dead()
+    }
+}
+
+impl Faults {
+    fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
     }
 
     /// Returns whether the call takes effect, and how it fails.
-    fn next(&self, operation: &'static str, path: &Path) -> (bool, Option<StoreError>) {
+    async fn next(&self, operation: &'static str, path: &Path) -> (bool, Option<StoreError>) {
         if self.is_dead() {
             return (false, Some(broken("the process is dead")));
         }
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        for _ in 0..call % 3 {
+            tokio::task::yield_now().await;
+        }
         let fault = (self.plan)(call, operation);
         if matches!(fault, Fault::CrashBefore | Fault::CrashAfter) {
             self.dead.store(true, Ordering::SeqCst);
@@ -165,7 +180,7 @@ impl ObjectStore for FaultStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> StoreResult<PutResult> {
-        match self.next("put", location) {
+        match self.faults.next("put", location).await {
             (true, None) => self.inner.put_opts(location, payload, options).await,
             (true, Some(error)) => {
                 drop(self.inner.put_opts(location, payload, options).await);
@@ -184,7 +199,7 @@ impl ObjectStore for FaultStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        match self.next("get", location) {
+        match self.faults.next("get", location).await {
             (_, Some(error)) => Err(error),
             (_, None) => self.inner.get_opts(location, options).await,
         }
@@ -192,17 +207,31 @@ impl ObjectStore for FaultStore {
 
     fn delete_stream(
         &self,
-        _locations: BoxStream<'static, StoreResult<Path>>,
+        locations: BoxStream<'static, StoreResult<Path>>,
     ) -> BoxStream<'static, StoreResult<Path>> {
-        panic!("the store never deletes")
+        let (inner, faults) = (Arc::clone(&self.inner), Arc::clone(&self.faults));
+        let delete = move |location: StoreResult<Path>| {
+            let (inner, faults) = (Arc::clone(&inner), Arc::clone(&faults));
+            async move {
+                let location = location?;
+                let (happens, fault) = faults.next("delete", &location).await;
+                let deleted = if happens { inner.delete(&location).await } else { Ok(()) };
+                fault.map_or(deleted, Err).map(|()| location)
+            }
+        };
+        locations.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.inner.list(prefix)
+        let faults = Arc::clone(&self.faults);
+        let folder = prefix.cloned().unwrap_or_default();
+        let first = async move { faults.next("list", &folder).await.1.map(Err) };
+        let failed = stream::once(first).filter_map(ready);
+        failed.chain(self.inner.list(prefix)).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        match self.next("list", &prefix.cloned().unwrap_or_default()) {
+        match self.faults.next("list", &prefix.cloned().unwrap_or_default()).await {
             (_, Some(error)) => Err(error),
             (_, None) => self.inner.list_with_delimiter(prefix).await,
         }
@@ -213,13 +242,29 @@ impl ObjectStore for FaultStore {
     }
 }
 
+/// A vacuum that spares nothing, not even what is being written.
+pub(crate) fn at_once(oldest: Option<Version>) -> VacuumOptions {
+    VacuumOptions { oldest, writing_max: Duration::ZERO, reading_max: Duration::ZERO }
+}
+
+/// A vacuum that bears with the clock of a [`SeededEnvironment`].
+pub(crate) fn patient(oldest: Version) -> VacuumOptions {
+    VacuumOptions { writing_max: Duration::from_millis(20), ..at_once(Some(oldest)) }
+}
+
 pub(crate) fn memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
 }
 
 pub(crate) async fn open(store: Arc<dyn ObjectStore>, seed: u64) -> Result<Arc<Database>> {
+    open_in(store, SeededEnvironment::new(seed)).await
+}
+
+pub(crate) async fn open_in(
+    store: Arc<dyn ObjectStore>,
+    environment: Arc<SeededEnvironment>,
+) -> Result<Arc<Database>> {
     let location = Location { store, root: Path::from("db"), name: "test".to_owned() };
-    let environment = SeededEnvironment::new(seed);
     let options = Options { environment, writer: "test".to_owned() };
     Database::open_or_create(location, options).await.map(Arc::new)
 }
