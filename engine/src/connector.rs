@@ -244,6 +244,16 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(&format!("OPTIMIZE {schema}.{table}")))
     }
 
+    /// Makes a table of a versioned store that begins as another one was; both are named by schema and table.
+    async fn clone_table(
+        &self,
+        _of: (&str, &str),
+        _version: ReadVersion,
+        _name: (&str, &str),
+    ) -> Result<()> {
+        Err(self.refuse("CREATE TABLE ... CLONE"))
+    }
+
     /// Makes tables of a versioned store, named by schema and table, again what they were; returns the new version.
     async fn restore(&self, _tables: &[(String, String)], _version: ReadVersion) -> Result<u64> {
         Err(self.refuse("RESTORE"))

@@ -13,7 +13,7 @@ import time
 
 import duckdb
 
-FOLDED = "SELECT day, publisher, country, sum(clicks) AS clicks, sum(cost) AS cost FROM {} GROUP BY ALL ORDER BY ALL"
+FOLDED = "SELECT day, publisher, country, sum(clicks)::BIGINT AS clicks, sum(cost)::BIGINT AS cost FROM {} GROUP BY ALL ORDER BY ALL"
 
 (folder,) = sys.argv[1:]
 scratch = tempfile.TemporaryDirectory()

@@ -1,6 +1,6 @@
 //! Checks: whether a table's objects still are what the log says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compact::verify;
 use crate::database::Database;
@@ -34,12 +34,15 @@ impl Database {
     /// Source if the object store fails: then nothing is known.
     pub async fn check(&self, table: &TableSnapshot, depth: CheckDepth) -> Result<Vec<Problem>> {
         let log = self.log();
-        let folder = log.names.table(&table.def().id);
-        let listed = log.objects.list(&folder).await?;
-        let sizes: BTreeMap<String, u64> = listed
-            .iter()
-            .filter_map(|object| Some((log.names.relative(&object.location)?, object.size)))
-            .collect();
+        let entries = table.deltas().iter().flat_map(|delta| &delta.files);
+        // A clone has files of another table.
+        let folders: BTreeSet<&str> = entries.filter_map(|file| table_folder(&file.path)).collect();
+        let mut sizes = BTreeMap::new();
+        for folder in folders {
+            for object in log.objects.list(&log.names.absolute(folder)).await? {
+                sizes.extend(log.names.relative(&object.location).map(|name| (name, object.size)));
+            }
+        }
         let mut problems = Vec::new();
         let mut files = BTreeMap::new();
         for delta in table.deltas().iter() {
@@ -86,6 +89,12 @@ impl Database {
         }
         Ok(problems)
     }
+}
+
+/// Returns `t/<table>` of a data file's path.
+fn table_folder(path: &str) -> Option<&str> {
+    let (end, _) = path.match_indices('/').nth(1)?;
+    path.get(..end)
 }
 
 impl Problem {

@@ -59,7 +59,7 @@ pub use location::Location;
 pub use log::commit::Committed;
 pub use log::deltas::{Delta, DeltaId, Deltas};
 pub use log::record::{
-    App, ColumnStats, FileChecksums, FileEntry, Merge, Operation, Record, TableChange,
+    App, CloneOf, ColumnStats, FileChecksums, FileEntry, Merge, Operation, Record, TableChange,
     TransactionId,
 };
 pub use log::state::{State, TableState};

@@ -69,11 +69,6 @@ impl Names {
         self.absolute("t")
     }
 
-    /// Returns the folder of a table's data files.
-    pub(crate) fn table(&self, id: &TableId) -> Path {
-        self.absolute(&format!("t/{id}"))
-    }
-
     pub(crate) fn unneeded_lists(&self) -> Path {
         self.absolute("_gc")
     }

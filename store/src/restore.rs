@@ -1,4 +1,4 @@
-//! Restore: tables become again what they were at an earlier version.
+//! Restore and clone: tables become again, or begin as, what they were at an earlier version.
 //!
 //! Nothing is taken back: the restore is a version of its own, with one delta that stands for all that there was, and the
 //! versions before it stay what they were.
@@ -8,15 +8,22 @@
 //! deltas     ■  ■  ■  ■        versions 1 to 4
 //!            └────[0,5]───┘    the rows of version 2, from version 5 on
 //! ```
+//!
+//! A clone shares deltas with the table that it is made of, and copies no byte. From then on each goes its own way; a file is
+//! needed while a delta of either has it.
+
+use std::sync::Arc;
 
 use crate::compact::CompactOptions;
 use crate::database::Database;
+use crate::environment::new_ulid;
 use crate::error::Result;
 use crate::log::commit::{Committed, Transaction};
 use crate::log::deltas::{DeltaId, PRIMARY};
-use crate::log::record::{Operation, ReadScope, TableChange};
+use crate::log::record::{CloneOf, Operation, ReadScope, TableChange};
 use crate::log::state::restored;
 use crate::snapshot::ReadAt;
+use crate::table::{TableDef, TableId};
 use crate::version::Version;
 
 impl Database {
@@ -43,5 +50,32 @@ impl Database {
             transaction.tables.push(TableChange { add, ..TableChange::of(def.id, def.schema) });
         }
         self.log().commit(transaction).await
+    }
+
+    /// Makes a table that begins as another one was at a version. It can be read at the newest version and all later ones.
+    ///
+    /// # Errors
+    /// User if the version or the table is not there, or the name is taken; [`crate::Error::Conflict`] if they went meanwhile;
+    /// otherwise as [`crate::Batch::commit`].
+    pub async fn clone_table(
+        &self,
+        of: (&str, &str),
+        version: Version,
+        name: (&str, &str),
+    ) -> Result<Arc<TableDef>> {
+        let snapshot = self.snapshot(ReadAt::Version(version)).await?;
+        let table = snapshot.table(of.0, of.1)?;
+        let def = Arc::new(TableDef {
+            id: TableId(new_ulid(self.environment().as_ref())),
+            namespace: name.0.to_owned(),
+            name: name.1.to_owned(),
+            ..TableDef::clone(table.def())
+        });
+        let mut transaction = self.transaction(Operation::Table).await?;
+        let clone = CloneOf { table: def.id, of: table.def().id, version };
+        transaction.define.tables.push(Arc::clone(&def));
+        transaction.define.clones.push(clone);
+        self.log().commit(transaction).await?;
+        Ok(def)
     }
 }

@@ -213,6 +213,22 @@ impl Connector for Store {
         Ok(self.shared.named(done)?.iter().map(|done| done.rows_written).sum())
     }
 
+    async fn clone_table(
+        &self,
+        of: (&str, &str),
+        version: ReadVersion,
+        name: (&str, &str),
+    ) -> Result<()> {
+        let version = self.shared.snapshot(version).await?.version();
+        let database = self.shared.database().await?;
+        let mut cloned = database.clone_table(of, version, name).await;
+        if let Err(StoreError::NamespaceNotFound { namespace }) = &cloned {
+            self.create_schema(namespace, true).await?;
+            cloned = database.clone_table(of, version, name).await;
+        }
+        self.shared.named(cloned).map(|_def| ())
+    }
+
     async fn restore(&self, tables: &[(String, String)], version: ReadVersion) -> Result<u64> {
         let version = self.shared.snapshot(version).await?.version();
         let tables: Vec<(&str, &str)> =

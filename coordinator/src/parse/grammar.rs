@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlStateme
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-use meshwork_engine::connector::Retention;
+use meshwork_engine::connector::{ReadVersion, Retention};
 use meshwork_engine::{Error, Location, Result};
 
 use super::versions::{Kind, version_of};
@@ -124,6 +124,11 @@ impl Reader<'_> {
             tables.push(self.name()?);
         }
         self.expect_words(&["TO"])?;
+        Ok(Statement::Restore { tables, version: self.version()? })
+    }
+
+    /// Reads `VERSION AS OF number` or `TIMESTAMP AS OF time`.
+    fn version(&mut self) -> Result<ReadVersion> {
         let (kind, what) = match self.words(&["VERSION"]) {
             true => (Kind::Version, "VERSION"),
             false => (Kind::Time, "TIMESTAMP"),
@@ -136,11 +141,10 @@ impl Reader<'_> {
             self.words(&["DATE"]);
         }
         let said = self.parser.next_token();
-        let version = version_of(kind, &said.token).ok_or_else(|| {
+        version_of(kind, &said.token).ok_or_else(|| {
             self.parser.prev_token();
             self.unexpected(&format!("what {what} AS OF can name"))
-        })?;
-        Ok(Statement::Restore { tables, version })
+        })
     }
 
     /// Reads `RETAIN number unit` if it is there.
@@ -318,6 +322,12 @@ impl Reader<'_> {
     fn create_table(&mut self) -> Result<Statement> {
         let if_not_exists = self.words(&["IF", "NOT", "EXISTS"]);
         let name = self.name()?;
+        if self.words(&["CLONE"]) {
+            let of = self.name()?;
+            let is_newest = self.parser.peek_token().token == Token::EOF;
+            let version = if is_newest { ReadVersion::Committed } else { self.version()? };
+            return Ok(Statement::CloneTable { name, of, version, if_not_exists });
+        }
         let mut options = Vec::new();
         let has_columns = matches!(self.parser.peek_token().token, Token::LParen);
         let columns = if has_columns { Some(self.columns(&name, &mut options)?) } else { None };
@@ -555,9 +565,8 @@ fn text_from(sql: &str, from: Location) -> String {
 
 #[cfg(test)]
 mod tests {
-    use meshwork_engine::connector::ReadVersion;
-
     use super::super::{Statement, parse};
+    use super::ReadVersion;
 
     #[test]
     fn a_catalog_statement_is_read() {

@@ -78,6 +78,13 @@ pub(crate) enum Statement {
         table: ObjectName,
         full: bool,
     },
+    /// `CREATE TABLE [IF NOT EXISTS] name CLONE of [{VERSION AS OF number | TIMESTAMP AS OF time}]`
+    CloneTable {
+        name: ObjectName,
+        of: ObjectName,
+        version: ReadVersion,
+        if_not_exists: bool,
+    },
     /// `RESTORE TABLE table, ... TO {VERSION AS OF number | TIMESTAMP AS OF time}`
     Restore {
         tables: Vec<ObjectName>,

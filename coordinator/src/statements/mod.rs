@@ -57,6 +57,9 @@ pub(crate) async fn change(
         }
         Statement::Analyze { table } => statistics::analyze(context, &table).await,
         Statement::Optimize { table, full } => tables::optimize(context, &table, full).await,
+        Statement::CloneTable { name, of, version, if_not_exists } => {
+            tables::clone_table(context, (&name, if_not_exists), &of, version).await
+        }
         Statement::Restore { tables, version } => tables::restore(context, &tables, version).await,
         Statement::Vacuum { catalog, keep } => {
             context.coordinator.resolver.connector(&catalog)?.vacuum(keep).await

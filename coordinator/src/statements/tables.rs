@@ -197,6 +197,34 @@ pub(super) async fn optimize(
     resolver.connector(&name.catalog)?.optimize(&name.schema, &name.table, full).await
 }
 
+/// Makes a table that begins as another one of its catalog was.
+pub(super) async fn clone_table(
+    context: &QueryContext<'_>,
+    (name, if_not_exists): (&ObjectName, bool),
+    of: &ObjectName,
+    version: connector::ReadVersion,
+) -> Result<u64> {
+    let resolver = &context.coordinator.resolver;
+    let name = resolver.full_name(&parts_of(name), &context.snapshot)?;
+    let of = resolver.full_name(&parts_of(of), &context.snapshot)?;
+    if name.catalog != of.catalog {
+        return Err(Error::not_supported("a CLONE in another catalog")
+            .with_hint("CREATE TABLE ... AS copies the rows."));
+    }
+    if views::is_view(context, &name) {
+        let message = format!("\"{name}\" is a view");
+        return Err(Error::user("TABLE_ALREADY_EXISTS", message));
+    }
+    let connector = resolver.connector(&name.catalog)?;
+    let of = (of.schema.as_str(), of.table.as_str());
+    let cloned = connector.clone_table(of, version, (&name.schema, &name.table)).await;
+    resolver.forget(&name.catalog);
+    match cloned {
+        Err(error) if if_not_exists && error.code == "TABLE_ALREADY_EXISTS" => Ok(0),
+        done => done.map(|()| 0),
+    }
+}
+
 /// Restores tables of one catalog; returns no count, as a commit does.
 pub(super) async fn restore(
     context: &QueryContext<'_>,

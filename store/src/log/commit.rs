@@ -405,6 +405,11 @@ fn validate(state: &State, transaction: &Transaction) -> Result<()> {
             return Err(Error::TableExists { table: def.full_name() });
         }
     }
+    for clone in &transaction.define.clones {
+        if let Err(reason) = state.deltas_of(clone) {
+            return conflict(reason);
+        }
+    }
     for id in &transaction.drop.tables {
         if !state.tables.contains_key(id) {
             return conflict(format!("table {id} was dropped by another writer"));

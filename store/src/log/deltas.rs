@@ -113,6 +113,22 @@ impl Deltas {
         self.updates = updates;
     }
 
+    /// Returns those that a version or an earlier one can be read from.
+    pub(crate) fn up_to(&self, version: Version) -> Self {
+        let deltas = self.by_id.iter().filter(|(id, _)| id.v.hi <= version);
+        let by_id = deltas.map(|(id, delta)| (*id, Arc::clone(delta))).collect();
+        let updates = self.updates.iter().filter(|range| range.lo <= version);
+        let cut = |range: &VersionRange| VersionRange { lo: range.lo, hi: range.hi.min(version) };
+        Self { by_id, updates: updates.map(cut).collect() }
+    }
+
+    /// Returns the same, come at another log position.
+    pub(crate) fn since(self, lsn: u64) -> Self {
+        let moved = |delta: Arc<Delta>| Arc::new(Delta { lsn, ..Delta::clone(&delta) });
+        let by_id = self.by_id.into_iter().map(|(id, delta)| (id, moved(delta))).collect();
+        Self { by_id, ..self }
+    }
+
     /// Remembers that rows came in a version, which is the newest.
     pub(crate) fn updated(&mut self, version: Version) {
         match self.updates.last_mut() {

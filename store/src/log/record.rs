@@ -105,6 +105,18 @@ pub struct ReadSet {
     pub tables: BTreeMap<TableId, ReadScope>,
 }
 
+/// A table that begins with what another one had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloneOf {
+    /// The new table.
+    pub table: TableId,
+    /// The one whose deltas it shares.
+    pub of: TableId,
+    /// As of which version.
+    pub version: Version,
+}
+
 /// Namespaces and tables that come.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,6 +127,9 @@ pub struct Definitions {
     /// New tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<Arc<TableDef>>,
+    /// What new tables begin with, if not with nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clones: Vec<CloneOf>,
 }
 
 /// Namespaces and tables that go.

@@ -22,7 +22,7 @@ use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::PartRef;
 use crate::log::deltas::{Delta, DeltaId, Deltas, PRIMARY};
-use crate::log::record::{App, FileEntry, Operation, Record, TableChange, TransactionId};
+use crate::log::record::{App, CloneOf, FileEntry, Operation, Record, TableChange, TransactionId};
 use crate::names::named_ms;
 use crate::policy::BASE_LEVEL;
 use crate::table::{TableDef, TableId};
@@ -193,6 +193,13 @@ impl State {
         for def in &record.define.tables {
             self.define(record, def)?;
         }
+        for clone in &record.define.clones {
+            let deltas = self.deltas_of(clone)?.since(record.lsn);
+            let Some(table) = self.tables.get_mut(&clone.table) else {
+                return Err(format!("table {} was cloned without a definition", clone.table));
+            };
+            Arc::make_mut(table).deltas = deltas;
+        }
         if let Some(app) = &record.app {
             self.advance_app(record, app)?;
         }
@@ -225,6 +232,20 @@ impl State {
         };
         self.tables.insert(def.id, Arc::new(table));
         Ok(())
+    }
+
+    /// Returns what a clone begins with, or why there is no such thing.
+    pub(crate) fn deltas_of(&self, clone: &CloneOf) -> Result<Deltas, String> {
+        let CloneOf { of, version, .. } = clone;
+        let Some(table) = self.tables.get(of) else {
+            return Err(format!("table {of} was cloned and is not there"));
+        };
+        let deltas = table.deltas.up_to(*version);
+        let is_there = (self.low_water.max(table.begins)..=self.version).contains(version);
+        match is_there && deltas.spanning(PRIMARY, *version, Delta::rows).is_some() {
+            true => Ok(deltas),
+            false => Err(format!("version {version} of table {of} was cloned and is not there")),
+        }
     }
 
     fn change_table(&mut self, record: &Record, change: &TableChange) -> Result<(), String> {

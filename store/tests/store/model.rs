@@ -8,7 +8,7 @@ use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use meshwork_store::{
-    ColumnType, CompactOptions, Database, DeltaId, Error, ReadAt, TableDef, TableKind,
+    CheckDepth, ColumnType, CompactOptions, Database, DeltaId, Error, ReadAt, TableDef, TableKind,
     TableSnapshot, ValueFunction, Version,
 };
 use object_store::ObjectStore;
@@ -145,6 +145,8 @@ enum Event {
     Update(Vec<Row>, Vec<Row>),
     /// Deltas that stand side by side become one: which, as places modulo their number.
     Compact { table: &'static str, place: usize, number: usize, rows_max: usize, moves: bool },
+    /// A third one begins as the first was, so many versions ago modulo those that are there.
+    Clone(u64),
     /// Both tables become what they were, so many versions ago modulo those that are there.
     Restore(u64),
     /// Old versions go, so many of them as parts of eight; and with a vacuum the files that nobody needs.
@@ -162,6 +164,7 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Compact { table, place, number, rows_max, moves }
         }),
         1 => (0..8u64, any::<bool>()).prop_map(|(parts, vacuum)| Event::Expire { parts, vacuum }),
+        1 => any::<u64>().prop_map(Event::Clone),
         1 => any::<u64>().prop_map(Event::Restore),
         1 => Just(Event::Reopen),
     ]
@@ -176,6 +179,8 @@ struct Trial {
     history: Vec<(Model, Model)>,
     oldest: u64,
     n_opened: u64,
+    /// Names of clones, the versions at which they were made, what they are.
+    clones: Vec<(String, u64, Model)>,
 }
 
 impl Trial {
@@ -186,7 +191,7 @@ impl Trial {
         let a = create(&database, "a", &["n", "s"]).await;
         let b = create(&database, "b", &["s", "n"]).await;
         let history = vec![Default::default()];
-        Self { store, database, a, b, history, oldest: 0, n_opened: 1 }
+        Self { store, database, a, b, history, oldest: 0, n_opened: 1, clones: Vec::new() }
     }
 
     async fn happen(&mut self, event: &Event) {
@@ -200,9 +205,17 @@ impl Trial {
                 };
                 self.compact(table, *place, *number, options).await;
             }
+            Event::Clone(ago) => {
+                let version = self.ago(*ago);
+                let name = format!("clone{}", self.clones.len());
+                let (of, named) = (("ns", "a"), ("ns", name.as_str()));
+                self.database.clone_table(of, Version(version), named).await.unwrap();
+                let (a, _) = &self.history[usize::try_from(version).unwrap()];
+                self.clones.push((name, self.history.len() as u64 - 1, a.clone()));
+            }
             Event::Restore(ago) => {
                 let newest = self.history.len() as u64 - 1;
-                let version = newest - ago % (newest - self.oldest + 1);
+                let version = self.ago(*ago);
                 let tables = [("ns", "a"), ("ns", "b")];
                 let done = self.database.restore(&tables, Version(version)).await.unwrap();
                 assert_eq!(done.version.0, newest + 1);
@@ -220,6 +233,11 @@ impl Trial {
             }
             Event::Reopen => self.reopen().await,
         }
+    }
+
+    fn ago(&self, versions: u64) -> u64 {
+        let newest = self.history.len() as u64 - 1;
+        newest - versions % (newest - self.oldest + 1)
     }
 
     async fn update(&mut self, rows_a: &[Row], rows_b: &[Row]) {
@@ -265,6 +283,15 @@ impl Trial {
 
     /// Compares each version that is retained, read from all deltas from which it can be.
     async fn compare(&self) {
+        for (name, begins, model) in &self.clones {
+            for version in self.oldest.max(*begins)..self.history.len() as u64 {
+                let snapshot = self.database.snapshot(ReadAt::Version(Version(version))).await;
+                let table = snapshot.unwrap().table("ns", name).unwrap();
+                assert_eq!(&read(&self.database, &table).await, model, "{name} at {version}");
+                let problems = self.database.check(&table, CheckDepth::Full).await.unwrap();
+                assert_eq!(problems, []);
+            }
+        }
         for (version, (model_a, model_b)) in (0..).zip(&self.history) {
             let snapshot = self.database.snapshot(ReadAt::Version(Version(version))).await;
             if version < self.oldest {
