@@ -209,13 +209,14 @@ fn read(
     if with_version {
         projection.push(n_in_file);
     }
-    let config =
-        FileScanConfigBuilder::new(scan.url.clone(), Arc::new(ParquetSource::new(columns)))
-            .with_file_groups(groups)
-            .with_statistics(statistics)
-            .with_projection_indices(Some(projection))?
-            .with_limit(limit)
-            .build();
+    // What passes a filter is few: the other columns are decoded for those rows only.
+    let source = ParquetSource::new(columns).with_pushdown_filters(true);
+    let config = FileScanConfigBuilder::new(scan.url.clone(), Arc::new(source))
+        .with_file_groups(groups)
+        .with_statistics(statistics)
+        .with_projection_indices(Some(projection))?
+        .with_limit(limit)
+        .build();
     Ok(DataSourceExec::from_data_source(config))
 }
 
