@@ -255,7 +255,7 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Makes tables of a versioned store, named by schema and table, again what they were; returns the new version.
-    async fn restore(&self, _tables: &[(String, String)], _version: ReadVersion) -> Result<u64> {
+    async fn restore(&self, _tables: &[(&str, &str)], _version: ReadVersion) -> Result<u64> {
         Err(self.refuse("RESTORE"))
     }
 

@@ -232,8 +232,7 @@ impl Database {
             return Ok(bytes);
         }
         let state = self.log.refresh().await?;
-        let mut deltas = state.tables().flat_map(|table| table.deltas.iter());
-        if deltas.any(|delta| delta.files.iter().any(|file| file.path == path)) {
+        if state.files().any(|file| file.path == path) {
             return Err(Error::corrupt(path, "the log names it, it is not there"));
         }
         let reason = format!("file \"{path}\" went with the versions that needed it");

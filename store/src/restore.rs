@@ -24,7 +24,6 @@ use crate::log::record::{CloneOf, Operation, ReadScope, TableChange};
 use crate::log::state::restored;
 use crate::snapshot::ReadAt;
 use crate::table::{TableDef, TableId};
-use crate::version::Version;
 
 impl Database {
     /// Makes tables again what they were at a version, all in one new version. What others commit while it is prepared is undone
@@ -33,8 +32,8 @@ impl Database {
     /// # Errors
     /// User if the version is not there, or a table was not there at it; [`crate::Error::Conflict`] if a table was dropped
     /// meanwhile; Internal if files are not what the log says; otherwise as [`crate::Batch::commit`].
-    pub async fn restore(&self, tables: &[(&str, &str)], version: Version) -> Result<Committed> {
-        let snapshot = self.snapshot(ReadAt::Version(version)).await?;
+    pub async fn restore(&self, tables: &[(&str, &str)], at: ReadAt) -> Result<Committed> {
+        let snapshot = self.snapshot(at).await?;
         let mut transaction =
             Transaction::new(self.new_transaction(), Operation::Restore, snapshot.lsn());
         for (namespace, name) in tables {
@@ -60,10 +59,10 @@ impl Database {
     pub async fn clone_table(
         &self,
         of: (&str, &str),
-        version: Version,
+        at: ReadAt,
         name: (&str, &str),
     ) -> Result<Arc<TableDef>> {
-        let snapshot = self.snapshot(ReadAt::Version(version)).await?;
+        let snapshot = self.snapshot(at).await?;
         let table = snapshot.table(of.0, of.1)?;
         let def = Arc::new(TableDef {
             id: TableId(new_ulid(self.environment().as_ref())),
@@ -72,7 +71,7 @@ impl Database {
             ..TableDef::clone(table.def())
         });
         let mut transaction = self.transaction(Operation::Table).await?;
-        let clone = CloneOf { table: def.id, of: table.def().id, version };
+        let clone = CloneOf { table: def.id, of: table.def().id, version: table.version() };
         transaction.define.tables.push(Arc::clone(&def));
         transaction.define.clones.push(clone);
         self.log().commit(transaction).await?;

@@ -18,7 +18,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use crate::database::Database;
@@ -94,35 +93,35 @@ impl Database {
     /// As [`Self::expire_before`].
     pub async fn vacuum(&self, options: VacuumOptions) -> Result<Vacuumed> {
         let mut transaction = self.expiry(options.oldest).await?;
-        let now_ms = self.store_time_ms().await?.min(self.environment().now_us() / 1000);
+        let now_ms = self.store_time_ms().await?;
         let writing_max_ms = i64::try_from(options.writing_max.as_millis()).unwrap_or(i64::MAX);
-        let named_since_ms = u64::try_from(now_ms.saturating_sub(writing_max_ms)).unwrap_or(0);
+        let writing_since_ms =
+            now_ms.min(self.environment().now_us() / 1000).saturating_sub(writing_max_ms);
+        let named_since_ms = u64::try_from(writing_since_ms).unwrap_or(0);
         transaction.named_since_ms = Some(named_since_ms);
         let committed = self.log().commit(transaction).await?;
         // Whatever may still come is known now, or was named later.
         let state = self.log().refresh().await?;
         let mut waiting = self.unneeded_lists().await?;
-        let known: BTreeSet<String> =
-            waiting.iter().flat_map(|(_, list)| list.files.iter().cloned()).collect();
-        let found = self.unneeded(&state, named_since_ms).await?;
-        let new: BTreeSet<String> = found.difference(&known).cloned().collect();
-        if !new.is_empty() {
-            let list = Unneeded { lsn: committed.lsn, files: new };
+        let mut files = self.unneeded(&state, named_since_ms).await?;
+        files.retain(|file| !waiting.iter().any(|(_, list)| list.files.contains(file)));
+        if !files.is_empty() {
+            let list = Unneeded { lsn: committed.lsn, files };
             self.write_down(&list).await?;
-            waiting = self.unneeded_lists().await?;
+            waiting.push((now_ms, list));
         }
-        let now_ms = self.store_time_ms().await?;
         let reading_max_ms = i64::try_from(options.reading_max.as_millis()).unwrap_or(i64::MAX);
         let (mut files_deleted, mut files_waiting) = (0, 0);
-        for (object, list) in waiting {
+        for (written_ms, list) in waiting {
             let n_files = list.files.len() as u64;
-            if now_ms.saturating_sub(object.last_modified.timestamp_millis()) < reading_max_ms {
+            if now_ms.saturating_sub(written_ms) < reading_max_ms {
                 files_waiting += n_files;
                 continue;
             }
+            let log = self.log();
             let files = list.files.iter().map(|file| self.object_path(file)).collect();
-            self.log().objects.delete(files).await?;
-            self.log().objects.delete(vec![object.location]).await?;
+            log.objects.delete(files).await?;
+            log.objects.delete(vec![log.names.unneeded_list(list.lsn)]).await?;
             files_deleted += n_files;
         }
         Ok(Vacuumed { committed, oldest: state.low_water, files_deleted, files_waiting })
@@ -146,9 +145,7 @@ impl Database {
     async fn unneeded(&self, state: &State, named_since_ms: u64) -> Result<BTreeSet<String>> {
         let log = self.log();
         let listed = log.objects.list(&log.names.data()).await?;
-        let deltas = state.tables().flat_map(|table| table.deltas.iter());
-        let files = deltas.flat_map(|delta| &delta.files);
-        let needed: BTreeSet<&str> = files.map(|file| file.path.as_str()).collect();
+        let needed: BTreeSet<&str> = state.files().map(|file| file.path.as_str()).collect();
         let names = listed.iter().filter_map(|object| log.names.relative(&object.location));
         let is_old = |name: &String| named_ms(name).is_some_and(|ms| ms < named_since_ms);
         Ok(names.filter(is_old).filter(|name| !needed.contains(name.as_str())).collect())
@@ -161,7 +158,8 @@ impl Database {
         log.objects.create(&path, packed).await
     }
 
-    async fn unneeded_lists(&self) -> Result<Vec<(ObjectMeta, Unneeded)>> {
+    /// Returns the lists, each with when it was written by the object store's clock, in milliseconds since 1970.
+    async fn unneeded_lists(&self) -> Result<Vec<(i64, Unneeded)>> {
         let log = self.log();
         let mut lists = Vec::new();
         for object in log.objects.list_folder(&log.names.unneeded_lists()).await? {
@@ -172,7 +170,7 @@ impl Database {
             if object.location != log.names.unneeded_list(list.lsn) {
                 return Err(Error::corrupt(name, format!("it is of record {}", list.lsn)));
             }
-            lists.push((object, list));
+            lists.push((object.last_modified.timestamp_millis(), list));
         }
         Ok(lists)
     }

@@ -13,8 +13,8 @@ use meshwork_engine::environment;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 use meshwork_store::{
-    CheckDepth, Database, Error as StoreError, Location, Options, ReadAt, Snapshot, TableSnapshot,
-    Version,
+    CheckDepth, Database, Error as StoreError, Location, Options, ReadAt, Snapshot, TableDef,
+    TableSnapshot, Version,
 };
 use tokio::sync::OnceCell;
 use url::Url;
@@ -85,18 +85,22 @@ impl Shared {
 
     async fn snapshot(&self, version: ReadVersion) -> Result<Snapshot> {
         let database = self.database().await?;
-        let at = match version {
-            ReadVersion::Committed => ReadAt::Committed,
-            ReadVersion::At(version) => ReadAt::Version(Version(version)),
+        let at = self.read_at(database, version).await?;
+        self.named(database.snapshot(at).await)
+    }
+
+    async fn read_at(&self, database: &Database, version: ReadVersion) -> Result<ReadAt> {
+        match version {
+            ReadVersion::Committed => Ok(ReadAt::Committed),
+            ReadVersion::At(version) => Ok(ReadAt::Version(Version(version))),
             ReadVersion::AsOf(time) if time > environment::unix_micros() => {
                 let message = "nobody knows yet what will have been committed at a time to come";
-                return Err(Error::user("VERSION_NOT_FOUND", message));
+                Err(Error::user("VERSION_NOT_FOUND", message))
             }
             ReadVersion::AsOf(time) => {
-                ReadAt::Version(self.named(database.version_at(time).await)?)
+                self.named(database.version_at(time).await).map(ReadAt::Version)
             }
-        };
-        self.named(database.snapshot(at).await)
+        }
     }
 
     /// Returns a table as it is now, whatever the running query has pinned.
@@ -133,6 +137,23 @@ impl Shared {
     }
 }
 
+impl Store {
+    /// Makes the schema that a new table was missing; returns whether the table should be tried again.
+    async fn schema_came(&self, made: &Result<Arc<TableDef>, StoreError>) -> Result<bool> {
+        let Err(StoreError::NamespaceNotFound { namespace }) = made else { return Ok(false) };
+        self.create_schema(namespace, true).await?;
+        Ok(true)
+    }
+}
+
+/// Returns what was looked up in the database; None if there is no database yet.
+fn found<T>(looked_up: Result<T>) -> Result<Option<T>> {
+    match looked_up {
+        Err(error) if error.code == "STORE_NOT_FOUND" => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 #[async_trait]
 impl Connector for Store {
     fn kind(&self) -> &'static str {
@@ -146,10 +167,8 @@ impl Connector for Store {
 
     /// No database has no tables, so that `CREATE TABLE`, which looks first, can make it.
     async fn tables(&self, schema: &str) -> Result<Vec<TableEntry>> {
-        let snapshot = match self.shared.snapshot(ReadVersion::Committed).await {
-            Err(error) if error.code == "STORE_NOT_FOUND" => return Ok(Vec::new()),
-            pinned => pinned?,
-        };
+        let pinned = self.shared.snapshot(ReadVersion::Committed).await;
+        let Some(snapshot) = found(pinned)? else { return Ok(Vec::new()) };
         let tables = snapshot.tables(schema);
         Ok(tables
             .map(|def| TableEntry { name: def.name.clone(), kind: TableKind::Table, comment: None })
@@ -184,8 +203,7 @@ impl Connector for Store {
         let spec = specification(&table)?;
         let database = self.shared.made_database().await?;
         let mut created = database.create_table(spec.clone()).await;
-        if let Err(StoreError::NamespaceNotFound { namespace }) = &created {
-            self.create_schema(namespace, true).await?;
+        if self.schema_came(&created).await? {
             created = database.create_table(spec).await;
         }
         match created {
@@ -219,21 +237,19 @@ impl Connector for Store {
         version: ReadVersion,
         name: (&str, &str),
     ) -> Result<()> {
-        let version = self.shared.snapshot(version).await?.version();
         let database = self.shared.database().await?;
-        let mut cloned = database.clone_table(of, version, name).await;
-        if let Err(StoreError::NamespaceNotFound { namespace }) = &cloned {
-            self.create_schema(namespace, true).await?;
-            cloned = database.clone_table(of, version, name).await;
+        let at = self.shared.read_at(database, version).await?;
+        let mut cloned = database.clone_table(of, at, name).await;
+        if self.schema_came(&cloned).await? {
+            cloned = database.clone_table(of, at, name).await;
         }
         self.shared.named(cloned).map(|_def| ())
     }
 
-    async fn restore(&self, tables: &[(String, String)], version: ReadVersion) -> Result<u64> {
-        let version = self.shared.snapshot(version).await?.version();
-        let tables: Vec<(&str, &str)> =
-            tables.iter().map(|(schema, table)| (schema.as_str(), table.as_str())).collect();
-        let restored = self.shared.database().await?.restore(&tables, version).await;
+    async fn restore(&self, tables: &[(&str, &str)], version: ReadVersion) -> Result<u64> {
+        let database = self.shared.database().await?;
+        let at = self.shared.read_at(database, version).await?;
+        let restored = database.restore(tables, at).await;
         Ok(self.shared.named(restored)?.version.0)
     }
 
@@ -257,18 +273,16 @@ impl Connector for Store {
     }
 
     async fn deltas(&self) -> Result<Vec<DeltaEntry>> {
-        match self.shared.snapshot(ReadVersion::Committed).await {
-            Ok(snapshot) => self.shared.named(listings::deltas(&snapshot)),
-            Err(error) if error.code == "STORE_NOT_FOUND" => Ok(Vec::new()),
-            Err(error) => Err(error),
+        match found(self.shared.snapshot(ReadVersion::Committed).await)? {
+            Some(snapshot) => self.shared.named(listings::deltas(&snapshot)),
+            None => Ok(Vec::new()),
         }
     }
 
     async fn changes(&self) -> Result<Vec<ChangeEntry>> {
-        match self.shared.database().await {
-            Ok(database) => self.shared.named(listings::changes(database).await),
-            Err(error) if error.code == "STORE_NOT_FOUND" => Ok(Vec::new()),
-            Err(error) => Err(error),
+        match found(self.shared.database().await)? {
+            Some(database) => self.shared.named(listings::changes(database).await),
+            None => Ok(Vec::new()),
         }
     }
 

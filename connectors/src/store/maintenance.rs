@@ -35,7 +35,7 @@ const VACUUM_EVERY: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Maintenance {
     is_on: bool,
     /// None keeps all versions.
-    retention: Option<Duration>,
+    retention: Option<Retention>,
     grace: Duration,
     running: Mutex<Running>,
 }
@@ -62,9 +62,9 @@ impl Maintenance {
             }
         };
         let retention = match properties.optional("retention").as_deref() {
-            None => Some(RETENTION),
+            None => Some(Retention::Time(RETENTION)),
             Some("forever") => None,
-            Some(text) => Some(duration(properties, "retention", text)?),
+            Some(text) => Some(Retention::Time(duration(properties, "retention", text)?)),
         };
         let grace = match properties.optional("grace").as_deref() {
             None => GRACE,
@@ -79,7 +79,7 @@ impl Maintenance {
         database: &Database,
         keep: Option<Retention>,
     ) -> Result<Vacuumed, StoreError> {
-        vacuum(database, keep.or_else(|| self.retention.map(Retention::Time)), self.grace).await
+        vacuum(database, keep.or(self.retention), self.grace).await
     }
 
     /// Begins to merge the deltas of tables that have got rows, unless that is under way; and now and then a vacuum.
@@ -91,8 +91,7 @@ impl Maintenance {
         let now = environment::instant();
         if now.duration_since(*running.since.get_or_insert(now)) >= VACUUM_EVERY {
             running.since = Some(now);
-            let (database, grace) = (Arc::clone(database), self.grace);
-            let keep = self.retention.map(Retention::Time);
+            let (database, keep, grace) = (Arc::clone(database), self.retention, self.grace);
             running.vacuum = Some(environment::spawn("store vacuum", async move {
                 if let Err(error) = vacuum(&database, keep, grace).await {
                     tracing::warn!(%error, "old versions and files were not let go");

@@ -126,11 +126,7 @@ fn needed(outer: &AggregateExec) -> Option<Uses> {
         let fold = Fold::of(function);
         let arguments = function.expressions();
         match (fold, arguments.as_slice()) {
-            (Some(fold), [argument]) => match argument.downcast_ref::<Column>() {
-                Some(column) => use_folded(&mut uses, column.index(), fold)?,
-                None if fold != Fold::Sum => use_as_key(&mut uses, argument)?,
-                None => return None,
-            },
+            (Some(fold), [argument]) => use_folded(&mut uses, argument, fold)?,
             _ if function.is_distinct() && function.order_bys().is_empty() => {
                 arguments.iter().try_for_each(|argument| use_as_key(&mut uses, argument))?;
             }
@@ -140,8 +136,17 @@ fn needed(outer: &AggregateExec) -> Option<Uses> {
     Some(uses)
 }
 
+/// Notes that values are folded; None if they cannot be what was folded below, or what may be there more than once.
+fn use_folded(uses: &mut Uses, value: &Arc<dyn PhysicalExpr>, fold: Fold) -> Option<()> {
+    match value.downcast_ref::<Column>() {
+        Some(column) => fold_column(uses, column.index(), fold),
+        None if fold != Fold::Sum => use_as_key(uses, value),
+        None => None,
+    }
+}
+
 /// Notes that a column is folded; None if it is folded by another function as well.
-fn use_folded(uses: &mut Uses, column: usize, fold: Fold) -> Option<()> {
+fn fold_column(uses: &mut Uses, column: usize, fold: Fold) -> Option<()> {
     let noted = uses.entry(column).or_default();
     match noted.folded.replace(fold) {
         Some(other) if other != fold => None,
@@ -185,26 +190,23 @@ fn through_projection(projection: &ProjectionExec, uses: &Uses) -> Option<Uses> 
             use_as_key(&mut below, computed)?;
         }
         if let Some(fold) = wanted.folded {
-            match computed.downcast_ref::<Column>() {
-                Some(column) => use_folded(&mut below, column.index(), fold)?,
-                None if fold != Fold::Sum => use_as_key(&mut below, computed)?,
-                None => return None,
-            }
+            use_folded(&mut below, computed, fold)?;
         }
     }
     Some(below)
 }
 
 fn through_filter(filter: &FilterExec, uses: &Uses) -> Option<Uses> {
-    let place = |column: usize| match filter.projection() {
-        Some(kept) => kept.get(column).copied().unwrap_or(column),
-        None => column,
-    };
-    let mut below: Uses = Uses::new();
+    let mut below = Uses::new();
     for (column, wanted) in uses {
-        let noted = below.entry(place(*column)).or_default();
-        noted.as_key |= wanted.as_key;
-        noted.folded = noted.folded.or(wanted.folded);
+        let place = match filter.projection() {
+            Some(kept) => *kept.get(*column)?,
+            None => *column,
+        };
+        below.entry(place).or_default().as_key |= wanted.as_key;
+        if let Some(fold) = wanted.folded {
+            fold_column(&mut below, place, fold)?;
+        }
     }
     use_as_key(&mut below, filter.predicate())?;
     Some(below)

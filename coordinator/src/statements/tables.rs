@@ -238,8 +238,8 @@ pub(super) async fn restore(
     if names.iter().any(|name| name.catalog != catalog) {
         return Err(Error::not_supported("RESTORE of tables of several catalogs at once"));
     }
-    let tables: Vec<(String, String)> =
-        names.into_iter().map(|name| (name.schema, name.table)).collect();
+    let tables: Vec<(&str, &str)> =
+        names.iter().map(|name| (name.schema.as_str(), name.table.as_str())).collect();
     let made = resolver.connector(&catalog)?.restore(&tables, version).await?;
     tracing::info!(catalog, version = made, "tables restored");
     Ok(0)

@@ -115,6 +115,11 @@ impl State {
         self.tables.values().map(Arc::as_ref)
     }
 
+    /// Returns the files of all deltas.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
+        self.tables().flat_map(|table| table.deltas.iter()).flat_map(|delta| &delta.files)
+    }
+
     /// Returns the table of a name.
     pub fn table(&self, namespace: &str, name: &str) -> Option<&Arc<TableState>> {
         // Keys are owned pairs; the allocation is nothing beside what a query does next.

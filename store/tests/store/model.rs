@@ -209,7 +209,10 @@ impl Trial {
                 let version = self.ago(*ago);
                 let name = format!("clone{}", self.clones.len());
                 let (of, named) = (("ns", "a"), ("ns", name.as_str()));
-                self.database.clone_table(of, Version(version), named).await.unwrap();
+                self.database
+                    .clone_table(of, ReadAt::Version(Version(version)), named)
+                    .await
+                    .unwrap();
                 let (a, _) = &self.history[usize::try_from(version).unwrap()];
                 self.clones.push((name, self.history.len() as u64 - 1, a.clone()));
             }
@@ -217,7 +220,11 @@ impl Trial {
                 let newest = self.history.len() as u64 - 1;
                 let version = self.ago(*ago);
                 let tables = [("ns", "a"), ("ns", "b")];
-                let done = self.database.restore(&tables, Version(version)).await.unwrap();
+                let done = self
+                    .database
+                    .restore(&tables, ReadAt::Version(Version(version)))
+                    .await
+                    .unwrap();
                 assert_eq!(done.version.0, newest + 1);
                 self.history.push(self.history[usize::try_from(version).unwrap()].clone());
             }

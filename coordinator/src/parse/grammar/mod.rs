@@ -1,16 +1,15 @@
 //! The statements that are Meshwork's own, or that it reads differently from DataFusion.
 
-use std::time::Duration;
+mod store;
 
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlStatement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-use meshwork_engine::connector::{ReadVersion, Retention};
+use meshwork_engine::connector::ReadVersion;
 use meshwork_engine::{Error, Location, Result};
 
-use super::versions::{Kind, version_of};
 use super::{CreateTable, ExplainMode, Show, Statement, parser_error};
 
 /// The most parts of a name: catalog, schema, table.
@@ -59,6 +58,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn statement(&mut self) -> Result<Option<Statement>> {
+        if let Some(statement) = self.store_statement()? {
+            return Ok(Some(statement));
+        }
         if self.words(&["EXPLAIN"]) {
             return self.explain().map(Some);
         }
@@ -67,22 +69,6 @@ impl Reader<'_> {
         }
         if self.words(&["ANALYZE"]) {
             return Ok(Some(Statement::Analyze { table: self.name()? }));
-        }
-        if self.words(&["OPTIMIZE"]) {
-            let table = self.name()?;
-            return Ok(Some(Statement::Optimize { table, full: self.words(&["FULL"]) }));
-        }
-        if self.words(&["CHECK", "TABLE"]) {
-            let table = self.name()?;
-            let full = !self.words(&["QUICK"]) && self.words(&["FULL"]);
-            return Ok(Some(Statement::Show(Show::Check { table, full })));
-        }
-        if self.words(&["RESTORE", "TABLE"]) {
-            return self.restore().map(Some);
-        }
-        if self.words(&["VACUUM"]) {
-            let catalog = self.identifier()?;
-            return Ok(Some(Statement::Vacuum { catalog, keep: self.retention()? }));
         }
         if self.words(&["DESCRIBE"]) || self.words(&["DESC"]) {
             let table = self.name()?;
@@ -97,15 +83,6 @@ impl Reader<'_> {
         if self.words(&["RESET", "SESSION"]) {
             return Ok(Some(Statement::ResetSession { name: self.setting_name()? }));
         }
-        if self.words(&["BEGIN", "UPDATE", "BATCH"]) {
-            return Ok(Some(Statement::BeginBatch));
-        }
-        if self.words(&["COMMIT"]) {
-            return Ok(Some(Statement::CommitBatch));
-        }
-        if self.words(&["ROLLBACK"]) {
-            return Ok(Some(Statement::RollbackBatch));
-        }
         if self.words(&["CALL"]) {
             return self.call().map(Some);
         }
@@ -116,54 +93,6 @@ impl Reader<'_> {
             return self.drop();
         }
         Ok(None)
-    }
-
-    fn restore(&mut self) -> Result<Statement> {
-        let mut tables = vec![self.name()?];
-        while self.symbol(&Token::Comma) {
-            tables.push(self.name()?);
-        }
-        self.expect_words(&["TO"])?;
-        Ok(Statement::Restore { tables, version: self.version()? })
-    }
-
-    /// Reads `VERSION AS OF number` or `TIMESTAMP AS OF time`.
-    fn version(&mut self) -> Result<ReadVersion> {
-        let (kind, what) = match self.words(&["VERSION"]) {
-            true => (Kind::Version, "VERSION"),
-            false => (Kind::Time, "TIMESTAMP"),
-        };
-        if kind == Kind::Time {
-            self.expect_words(&["TIMESTAMP"])?;
-        }
-        self.expect_words(&["AS", "OF"])?;
-        if kind == Kind::Time && !self.words(&["TIMESTAMP"]) {
-            self.words(&["DATE"]);
-        }
-        let said = self.parser.next_token();
-        version_of(kind, &said.token).ok_or_else(|| {
-            self.parser.prev_token();
-            self.unexpected(&format!("what {what} AS OF can name"))
-        })
-    }
-
-    /// Reads `RETAIN number unit` if it is there.
-    fn retention(&mut self) -> Result<Option<Retention>> {
-        if !self.words(&["RETAIN"]) {
-            return Ok(None);
-        }
-        let number = self.parser.parse_literal_uint().map_err(|e| parser_error(&e))?;
-        if self.words(&["VERSIONS"]) || self.words(&["VERSION"]) {
-            return Ok(Some(Retention::Versions(number)));
-        }
-        let unit_s = if self.words(&["DAYS"]) || self.words(&["DAY"]) {
-            24 * 60 * 60
-        } else if self.words(&["HOURS"]) || self.words(&["HOUR"]) {
-            60 * 60
-        } else {
-            return Err(self.unexpected("VERSIONS, DAYS or HOURS"));
-        };
-        Ok(Some(Retention::Time(Duration::from_secs(number.saturating_mul(unit_s)))))
     }
 
     fn explain(&mut self) -> Result<Statement> {
