@@ -233,6 +233,16 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Returns what changes rows that a query found in a table of this catalog.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no such thing for the table.
+    fn changer(&self, _table: &dyn TableProvider) -> Result<Box<dyn RowChanger>> {
+        Err(self.refuse("UPDATE and DELETE").with_hint(
+            "Rows are changed in tables of postgres, mysql and sqlite catalogs, and in those of a store with a UNIQUE KEY.",
+        ))
+    }
+
     /// Drops a table; returns whether there was one.
     async fn drop_table(&self, schema: &str, table: &str) -> Result<bool> {
         Err(self.refuse(&format!("DROP TABLE {schema}.{table}")))
@@ -312,6 +322,20 @@ pub trait Batch: fmt::Debug + Send + Sync {
 
     /// Makes everything visible; returns the version at which it is.
     async fn commit(self: Box<Self>) -> Result<u64>;
+}
+
+/// Changes rows of one table that a query found there. If the table has changed since the query began, nothing is changed
+/// and the error's code is `COMMIT_CONFLICT`.
+#[async_trait]
+pub trait RowChanger: fmt::Debug + Send + Sync {
+    /// The columns by which a row is found again; no change may touch them.
+    fn key(&self) -> &[String];
+
+    /// Puts rows in the place of those with their keys; they have all columns of the table, by position. Returns how many.
+    async fn put(&self, rows: SendableRecordBatchStream, session: &dyn Session) -> Result<u64>;
+
+    /// Deletes the rows of these keys, which have the columns of [`Self::key`], by position. Returns how many.
+    async fn delete(&self, keys: SendableRecordBatchStream, session: &dyn Session) -> Result<u64>;
 }
 
 /// A piece of work that the planner offers to a source.

@@ -3,7 +3,8 @@
 //! The files of each delta are read one after the other, all deltas side by side, and folded into new files. A file whose
 //! keys no other delta has any of is not read at all: it moves into the new delta as it is. Before the commit the result
 //! is checked against what the log says about the inputs; the commit names the inputs, and is lost if they are gone.
-//! Nobody waits for a compaction, and whoever dies in one leaves files that nobody knows of.
+//! Nobody waits for a compaction, and whoever dies in one leaves files that nobody knows of. Where nothing older is left that a
+//! deleted row could hide, it is left out.
 //!
 //! ```text
 //! [1,40]   a........f g........m n........z        [1,50]   a........f   moved
@@ -20,6 +21,7 @@ use crate::batch::{FILE_ROWS_MAX, put};
 use crate::database::Database;
 use crate::delta::file::{EncodedFile, Writer};
 use crate::delta::merge::{Merger, Step};
+use crate::delta::rows::without_deleted;
 use crate::environment::blocking;
 use crate::error::{Error, Result};
 use crate::log::commit::{Committed, Transaction};
@@ -97,7 +99,10 @@ impl Database {
             from.iter().filter_map(|id| table.deltas.get(*id).cloned()).collect();
         inputs.sort_by_key(|delta| delta.id);
 
-        let (files, files_moved) = self.folded(&table.def, &inputs, into, options).await?;
+        let of_index = table.deltas.iter().filter(|delta| delta.id.index == into.index);
+        let oldest = of_index.map(|delta| delta.id.v.lo).min();
+        let hides = if oldest == Some(into.v.lo) { Hides::Nothing } else { Hides::Older };
+        let (files, files_moved) = self.folded(&table.def, &inputs, into, hides, options).await?;
         let mut transaction =
             Transaction::new(self.new_transaction(), Operation::Compact, state.lsn);
         transaction.read.tables.insert(table.def.id, ReadScope::Any);
@@ -121,12 +126,14 @@ impl Database {
         def: &Arc<TableDef>,
         inputs: &[Arc<Delta>],
         into: DeltaId,
+        hides: Hides,
         options: CompactOptions,
     ) -> Result<(Vec<Arc<FileEntry>>, usize)> {
         let mut job = Job {
             database: self,
             def: Arc::clone(def),
             into,
+            hides,
             options,
             runs: inputs.iter().map(|delta| delta.files.iter().cloned().collect()).collect(),
             writer: None,
@@ -143,11 +150,21 @@ impl Database {
     }
 }
 
+/// What stands below a delta that is made, and is hidden by its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hides {
+    /// Older deltas.
+    Older,
+    /// Nothing: it holds all that there was.
+    Nothing,
+}
+
 /// A compaction under way.
 struct Job<'a> {
     database: &'a Database,
     def: Arc<TableDef>,
     into: DeltaId,
+    hides: Hides,
     options: CompactOptions,
     /// The files of each input that were not read yet.
     runs: Vec<VecDeque<Arc<FileEntry>>>,
@@ -187,10 +204,13 @@ impl Job<'_> {
     /// Merges and writes until a file is full or more is needed.
     async fn step(&mut self, mut merger: Merger) -> Result<(Merger, Progress)> {
         let mut writer = self.take_writer()?;
-        let options = self.options;
+        let (options, hides, def) = (self.options, self.hides, Arc::clone(&self.def));
         let run = move || -> Result<(Merger, Writer, Progress)> {
             let progress = loop {
                 match merger.step()? {
+                    Step::Rows(rows) if hides == Hides::Nothing => {
+                        writer.push(&without_deleted(&def, rows)?)?;
+                    }
                     Step::Rows(rows) => writer.push(&rows)?,
                     Step::Needs(runs) => break Progress::Needs(runs),
                     Step::Done => break Progress::Done,
@@ -318,7 +338,7 @@ pub(crate) fn verify(
         (least, bounds.into_iter().map(|(_, greatest)| greatest).max())
     };
     let ((least, greatest), (new_least, new_greatest)) = (bounds(&from), bounds(&into));
-    if new_least < least || new_greatest > greatest {
+    if !into.is_empty() && (new_least < least || new_greatest > greatest) {
         return refuse("keys came that were in none of the deltas".to_owned());
     }
     Ok(())

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! One sequence of versions counts the updates of the whole database; every retained version can be read. An aggregate
-//! table has one row per key, and values of a key fold in version order. Many processes write at once with no service
+//! table has one row per key, and values of a key fold in version order; of a unique table the newest row of a key counts. Many processes write at once with no service
 //! between them: the only thing asked of the object store is that creating an object fails if it is there.
 //!
 //! The store knows no SQL and no DataFusion, and imports nothing of ours. Time, randomness and the blocking pool are
@@ -65,8 +65,8 @@ pub use log::record::{
 pub use log::state::{State, TableState};
 pub use snapshot::{ReadAt, Snapshot, TableSnapshot};
 pub use table::{
-    Column, ColumnRole, ColumnSpec, ColumnType, TableDef, TableId, TableKind, TableSpec, TimeUnit,
-    ValueFunction,
+    Column, ColumnRole, ColumnSpec, ColumnType, DELETED_COLUMN, TableDef, TableId, TableKind,
+    TableSpec, TimeUnit, ValueFunction,
 };
 pub use vacuum::{VacuumOptions, Vacuumed};
 pub use version::{Version, VersionRange};

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use crate::compact::CompactOptions;
+use crate::compact::{CompactOptions, Hides};
 use crate::database::Database;
 use crate::environment::new_ulid;
 use crate::error::Result;
@@ -45,7 +45,8 @@ impl Database {
             // The number is a guess, as that of a batch is.
             let into = DeltaId { index: PRIMARY, v: restored(self.state().version.next()) };
             let options = CompactOptions::default();
-            let (add, _moved) = self.folded(def, table.chosen(), into, options).await?;
+            let (add, _moved) =
+                self.folded(def, table.chosen(), into, Hides::Nothing, options).await?;
             transaction.tables.push(TableChange { add, ..TableChange::of(def.id, def.schema) });
         }
         self.log().commit(transaction).await

@@ -148,6 +148,11 @@ impl TableSnapshot {
         self.version
     }
 
+    /// Returns the log position of the last record with rows for it: what was computed from the rows rests on it.
+    pub fn changed_lsn(&self) -> u64 {
+        self.table.changed_lsn
+    }
+
     /// Returns all deltas of the table, also those that this version is not read from.
     pub fn deltas(&self) -> &Deltas {
         &self.table.deltas

@@ -1,5 +1,6 @@
 //! The catalog of a store: names, lookups and statements.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use meshwork_engine::connector::{
     Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, NamedStore, ReadVersion, Retention,
-    TableEntry, TableKind,
+    RowChanger, TableEntry, TableKind,
 };
 use meshwork_engine::environment;
 use meshwork_engine::scope::QueryScope;
@@ -218,6 +219,12 @@ impl Connector for Store {
             Err(StoreError::TableNotFound { .. }) => Ok(false),
             Err(error) => Err(errors::of(&self.shared.catalog, &error)),
         }
+    }
+
+    fn changer(&self, table: &dyn TableProvider) -> Result<Box<dyn RowChanger>> {
+        let table: Option<&StoreTable> = (table as &dyn Any).downcast_ref();
+        let table = table.ok_or_else(|| Error::internal("a store's table is another's"))?;
+        Ok(Box::new(table.changer()?))
     }
 
     async fn optimize(&self, schema: &str, table: &str, full: bool) -> Result<u64> {

@@ -6,7 +6,7 @@
 //! columns           day, site, n, label
 //! function.n        sum                  what stands behind a column's type
 //! function.label    replace
-//! model             aggregate            or duplicate; without it the table is an append table without a key
+//! model             aggregate            or unique, duplicate; without it the table is an append table without a key
 //! key               day,site
 //! ```
 
@@ -70,6 +70,7 @@ impl Options {
             }
             match (name.as_str(), value.to_lowercase().as_str()) {
                 ("model", "aggregate") => read.kind = TableKind::Aggregate,
+                ("model", "unique") => read.kind = TableKind::Unique,
                 ("model", "duplicate") => read.kind = TableKind::Append,
                 ("model", other) => return Err(format!("the model {other} does not exist")),
                 ("key", _) => {

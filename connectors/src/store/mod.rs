@@ -11,6 +11,7 @@
 //! prune.rs       which files can hold rows that pass
 //! merge.rs       rows of one key folded, in version order
 //! writes.rs      rows in: one statement or a batch of several
+//! changes.rs     rows that a query found, changed or deleted
 //! maintenance.rs deltas merged, versions and files let go: behind commits, by OPTIMIZE and VACUUM
 //! listings.rs    what a store is made of and how it became so, as tables
 //! errors.rs      meshwork_store::Error  ->  engine::Error
@@ -18,6 +19,7 @@
 //!
 //! The store's own rules (commit protocol, format) live in `meshwork_store` and are not repeated here.
 
+mod changes;
 mod connector;
 mod define;
 mod errors;

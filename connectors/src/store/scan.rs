@@ -3,9 +3,10 @@
 //! ```text
 //! UnionExec                 if there are both
 //!   ProjectionExec          the columns asked for, in their order
-//!     merge                 files of which a key can stand in another one too
-//!       FilterExec          what may go below the merge
-//!         DataSourceExec    Parquet; files that cannot match are gone
+//!     FilterExec            rows that were deleted, where there are some
+//!       merge               files of which a key can stand in another one too
+//!         FilterExec        what may go below the merge
+//!           DataSourceExec  Parquet; files that cannot match are gone
 //!   ProjectionExec
 //!     FilterExec            files whose keys stand nowhere else: nothing to merge
 //!       DataSourceExec
@@ -22,10 +23,10 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchemaBuilder;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{Column as PhysicalColumn, col};
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, binary, col, lit};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -33,7 +34,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use meshwork_engine::statistics::TableStatistics;
-use meshwork_store::{ColumnRole, Database, FileEntry, TableKind, TableSnapshot, ValueFunction};
+use meshwork_store::{Column, ColumnRole, Database, FileEntry, TableSnapshot, ValueFunction};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
@@ -73,9 +74,9 @@ pub(super) fn plan(
         let on_all = physical(filter, scan.schema, state)?;
         files = prune(def, files, &on_all, scan.schema);
     }
-    let overlap = match def.kind {
-        TableKind::Append => Overlap { shared: Vec::new(), alone: files },
-        TableKind::Aggregate => by_overlap(files),
+    let overlap = match def.kind.folds() {
+        false => Overlap { shared: Vec::new(), alone: files },
+        true => by_overlap(files),
     };
     let mut parts = Vec::new();
     if !overlap.shared.is_empty() {
@@ -111,19 +112,33 @@ fn part(
     filter: Option<&Expr>,
     state: &dyn Session,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let columns = columns_to_read(scan, keys, filter, state)?;
+    let deleted = scan.table.def().deleted.as_ref().filter(|column| may_hold(&files, column));
+    let columns = columns_to_read(scan, keys, filter, deleted, state)?;
     let with_version =
         keys == Keys::Shared && columns.values.iter().any(|(_, function)| function.is_ordered());
-    let limit = if filter.is_none() && keys == Keys::Alone { scan.limit } else { None };
+    let reads_all = keys == Keys::Alone && filter.is_none() && deleted.is_none();
+    let limit = if reads_all { scan.limit } else { None };
     let mut plan = read(scan, files, &columns.names, with_version, limit, state)?;
     if let Some(filter) = filter {
         let on_read = physical(filter, &plan.schema(), state)?;
         plan = Arc::new(FilterExec::try_new(on_read, plan)?);
     }
-    match keys {
-        Keys::Shared => merge(scan.table.def(), &columns.values, plan, state),
-        Keys::Alone => Ok(plan),
+    if keys == Keys::Shared {
+        plan = merge(scan.table.def(), &columns.values, plan, state)?;
     }
+    if let Some(deleted) = deleted {
+        let is_there = col(&deleted.name, &plan.schema())?;
+        let is_there = binary(is_there, Operator::IsDistinctFrom, lit(true), &plan.schema())?;
+        plan = Arc::new(FilterExec::try_new(is_there, plan)?);
+    }
+    Ok(plan)
+}
+
+/// Whether a value of a column stands in one of the files.
+fn may_hold(files: &[Arc<FileEntry>], column: &Column) -> bool {
+    let has_values =
+        |file: &FileEntry| file.stats.get(&column.name).is_none_or(|stats| stats.nulls < file.rows);
+    files.iter().any(|file| has_values(file))
 }
 
 fn physical(
@@ -146,6 +161,7 @@ fn columns_to_read<'a>(
     scan: &Scan<'a>,
     keys: Keys,
     filter: Option<&Expr>,
+    deleted: Option<&Column>,
     state: &dyn Session,
 ) -> DataFusionResult<Columns<'a>> {
     let mut wanted: Vec<usize> = scan.projection.clone();
@@ -153,8 +169,10 @@ fn columns_to_read<'a>(
         let filter = physical(filter, scan.schema, state)?;
         wanted.extend(collect_columns(&filter).iter().map(PhysicalColumn::index));
     }
-    let is_wanted =
-        |name: &str| wanted.iter().any(|index| scan.schema.field(*index).name() == name);
+    let is_wanted = |name: &str| {
+        let is_asked_for = wanted.iter().any(|index| scan.schema.field(*index).name() == name);
+        is_asked_for || deleted.is_some_and(|deleted| deleted.name == name)
+    };
     let mut columns = Columns { names: Vec::new(), values: Vec::new() };
     for column in scan.table.def().file_columns() {
         let name = column.name.as_str();

@@ -1,7 +1,7 @@
 //! A table at a version, as DataFusion's planner meets it.
 //!
-//! In an aggregate table a filter may go below the merge only if it looks at key columns alone: a value is known only
-//! after all its versions were folded. In an append table any filter may.
+//! Where there is one row per key, a filter may go below the merge only if it looks at key columns alone: a value is known
+//! only after all its versions were folded. In an append table any filter may.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use datafusion::datasource::sink::DataSinkExec;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
-use meshwork_engine::Error;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::statistics::TableKey;
-use meshwork_store::{Column, ColumnRole, TableDef, TableKind, TableSnapshot, ValueFunction};
+use meshwork_engine::{Error, Result};
+use meshwork_store::{Column, ColumnRole, TableDef, TableSnapshot, ValueFunction};
 
+use super::changes::StoreChanger;
 use super::connector::Shared;
 use super::scan::{Scan, plan};
 use super::writes::InsertSink;
@@ -45,19 +46,21 @@ impl StoreTable {
         Self { shared, schema: Arc::new(Schema::new(fields)), defaults, table }
     }
 
+    /// Returns what changes rows that were found in it.
+    ///
+    /// # Errors
+    /// `NotSupported` for a table without a unique key.
+    pub(super) fn changer(&self) -> Result<StoreChanger> {
+        StoreChanger::new(Arc::clone(&self.shared), self.table.clone())
+    }
+
     fn goes_below_the_merge(&self, filter: &Expr) -> bool {
         let def = self.table.def();
-        match def.kind {
-            TableKind::Append => {
-                let all: Vec<&str> =
-                    def.columns.iter().map(|column| column.name.as_str()).collect();
-                expr_applicable_for_cols(&all, filter)
-            }
-            TableKind::Aggregate => {
-                let key: Vec<&str> = def.key.iter().map(String::as_str).collect();
-                expr_applicable_for_cols(&key, filter)
-            }
-        }
+        let names: Vec<&str> = match def.kind.folds() {
+            true => def.key.iter().map(String::as_str).collect(),
+            false => def.columns.iter().map(|column| column.name.as_str()).collect(),
+        };
+        expr_applicable_for_cols(&names, filter)
     }
 }
 

@@ -53,7 +53,9 @@ impl Batch for StoreBatch {
     ) -> Result<u64> {
         let target = self.shared.newest_table(schema, table).await?;
         let held = self.held.get_or_insert_with(|| reserve(session.runtime_env()));
-        collect(&self.shared, &mut self.batch, target.def(), rows, held).await
+        let def = target.def();
+        let fit = |rows: &RecordBatch| by_position(def, rows);
+        collect(&self.shared, &mut self.batch, def, rows, held, fit).await
     }
 
     async fn commit(self: Box<Self>) -> Result<u64> {
@@ -104,29 +106,31 @@ impl DataSink for InsertSink {
     ) -> DataFusionResult<u64> {
         let mut batch = self.shared.database().await?.batch_of(self.transaction);
         let held = reserve(&context.runtime_env());
-        let n_rows = collect(&self.shared, &mut batch, &self.def, rows, &held).await?;
+        let fit = |rows: &RecordBatch| by_position(&self.def, rows);
+        let n_rows = collect(&self.shared, &mut batch, &self.def, rows, &held, fit).await?;
         self.shared.named(batch.commit().await)?;
         self.shared.maintenance.after_commit(self.shared.database().await?, vec![self.def.id]);
         Ok(n_rows)
     }
 }
 
-fn reserve(runtime: &Arc<RuntimeEnv>) -> MemoryReservation {
+pub(super) fn reserve(runtime: &Arc<RuntimeEnv>) -> MemoryReservation {
     MemoryConsumer::new("rows for a store").register(&runtime.memory_pool)
 }
 
-/// Adds all rows of a stream to a batch, or none if it fails or is given up; returns how many.
-async fn collect(
+/// Adds all rows of a stream, each batch as `fit` makes it, to a batch, or none if it fails or is given up; returns how many.
+pub(super) async fn collect(
     shared: &Shared,
     batch: &mut OpenBatch,
     def: &Arc<TableDef>,
     mut rows: SendableRecordBatchStream,
     held: &MemoryReservation,
+    fit: impl Fn(&RecordBatch) -> Result<RecordBatch>,
 ) -> Result<u64> {
     let (mut collected, mut n_rows) = (Vec::new(), 0);
     let own = held.new_empty();
     while let Some(incoming) = rows.next().await {
-        let incoming = by_position(def, &incoming?)?;
+        let incoming = fit(&incoming?)?;
         n_rows += incoming.num_rows() as u64;
         own.try_grow(incoming.get_array_memory_size() * COPIES)?;
         collected.push(incoming);
@@ -137,7 +141,7 @@ async fn collect(
 }
 
 /// Gives incoming columns the names and types of the table's. NULLs are the store's to judge.
-fn by_position(def: &TableDef, rows: &RecordBatch) -> Result<RecordBatch> {
+pub(super) fn by_position(def: &TableDef, rows: &RecordBatch) -> Result<RecordBatch> {
     let (have, want) = (rows.num_columns(), def.columns.len());
     if have != want {
         let what =

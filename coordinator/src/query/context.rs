@@ -9,7 +9,6 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::config::SessionConfig;
-use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use futures::future;
@@ -25,6 +24,9 @@ use crate::results;
 use crate::schedule::{self, Retry, RunOptions};
 use crate::session::{Session, Snapshot};
 use crate::{explain, statements};
+
+/// How often an `UPDATE` or `DELETE` looks for its rows while others change the table under it.
+const CHANGE_ATTEMPTS_MAX: usize = 5;
 
 /// One query while it is being planned: everything the steps share.
 pub(crate) struct QueryContext<'a> {
@@ -109,11 +111,23 @@ impl QueryContext<'_> {
         versions: &TableVersions,
         parameters: Vec<ScalarValue>,
     ) -> Result<Answer> {
-        let Planned { plan, state } = self.plan(statement, versions).await?;
-        let plan = with_parameters(plan, parameters)?;
+        let planned = || async {
+            let Planned { plan, state } = self.plan(statement, versions).await?;
+            Ok::<_, Error>(Planned { plan: with_parameters(plan, parameters.clone())?, state })
+        };
+        let Planned { plan, state } = planned().await?;
         let kind = match &plan {
             LogicalPlan::Dml(change) if statements::changes_rows(change) => {
-                return self.change_rows(plan, state).await.map(Answer::Changed);
+                let mut changed = self.change_rows(Planned { plan, state }).await;
+                // Others changed the table meanwhile: it is read anew.
+                for _again in 1..CHANGE_ATTEMPTS_MAX {
+                    if !changed.as_ref().is_err_and(|error| error.code == "COMMIT_CONFLICT") {
+                        break;
+                    }
+                    self.scope.let_go();
+                    changed = self.change_rows(planned().await?).await;
+                }
+                return changed.map(Answer::Changed);
             }
             LogicalPlan::Dml(insert) => {
                 refuse_other_than_inserts(insert)?;
@@ -128,14 +142,14 @@ impl QueryContext<'_> {
         Ok(Answer::Plan(Arc::new(Planned { plan, state }), kind))
     }
 
-    /// Carries out an `UPDATE` or `DELETE`; what a subquery of one value says is known before.
-    async fn change_rows(&self, plan: LogicalPlan, state: SessionState) -> Result<u64> {
+    /// Carries out an `UPDATE` or `DELETE` once; what a subquery of one value says is known before.
+    async fn change_rows(&self, planned: Planned) -> Result<u64> {
         if self.session.batch.lock().await.is_some() {
             return Err(Error::not_supported("UPDATE and DELETE while an update batch is open"));
         }
-        let planned = self.reduced(Planned { plan, state }).await?;
+        let planned = self.reduced(planned).await?;
         match &planned.plan {
-            LogicalPlan::Dml(change) => statements::change_rows(change, &planned.state).await,
+            LogicalPlan::Dml(change) => statements::change_rows(self, change, &planned.state).await,
             _ => Err(Error::internal("a change of rows became another plan")),
         }
     }

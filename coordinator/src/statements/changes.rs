@@ -1,8 +1,14 @@
-//! `UPDATE` and `DELETE`: one statement of the source, or refused with what stands in the way.
+//! `UPDATE` and `DELETE`: one statement of the source, or a query whose rows are changed, or refused with what stands in the
+//! way.
 //!
-//! Nothing is read here and written back: between the two others may change the rows. So the whole condition has to be
-//! the source's to decide, by the same negotiation that filters of a scan pass (see `docs/pushdown.md`), and new values
-//! are constants or other columns.
+//! ```text
+//! a table that somebody else keeps    the source finds and changes the rows alone
+//! a table of a versioned store        a query finds them; if the table has changed since, the commit fails and the
+//!                                     statement begins anew
+//! ```
+//! Of the first kind nothing is read here and written back: between the two others may change the rows. So the whole condition
+//! has to be the source's to decide, by the same negotiation that filters of a scan pass (see `docs/pushdown.md`), and new
+//! values are constants or other columns.
 
 use std::any::Any;
 
@@ -10,9 +16,16 @@ use datafusion::common::Column;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, Projection, WriteOp};
+use datafusion::logical_expr::{
+    DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Projection, WriteOp, ident,
+};
+use meshwork_engine::connector::ReadVersion;
 use meshwork_engine::remote::{Refusal, RemoteColumn, RemoteTable};
 use meshwork_engine::{Error, Result};
+
+use crate::plan::Planned;
+use crate::query::QueryContext;
+use crate::resolve::reference_parts;
 
 /// Whether a statement changes rows that are there.
 pub(crate) fn changes_rows(statement: &DmlStatement) -> bool {
@@ -20,12 +33,18 @@ pub(crate) fn changes_rows(statement: &DmlStatement) -> bool {
 }
 
 /// Carries out an `UPDATE` or a `DELETE`; returns how many rows it found.
-pub(crate) async fn change_rows(statement: &DmlStatement, state: &SessionState) -> Result<u64> {
+///
+/// # Errors
+/// With code `COMMIT_CONFLICT` if others changed the table meanwhile and the statement is to begin anew.
+pub(crate) async fn change_rows(
+    context: &QueryContext<'_>,
+    statement: &DmlStatement,
+    state: &SessionState,
+) -> Result<u64> {
     let name = statement.table_name.to_string();
     let provider = source_as_provider(&statement.target)?;
     let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<RemoteTable>() else {
-        return Err(Error::not_supported(format!("{} in table \"{name}\"", statement.op))
-            .with_hint("Rows are changed in tables of postgres, mysql and sqlite catalogs."));
+        return change_found_rows(context, statement, state).await;
     };
     table.refuse_if_read_only()?;
     let optimized = state.optimize(&statement.input)?;
@@ -36,6 +55,51 @@ pub(crate) async fn change_rows(statement: &DmlStatement, state: &SessionState) 
     let Some(filters) = conditions(&optimized)? else { return Ok(0) };
     let change = table.change(&filters, values.as_deref());
     table.carry_out(&change.map_err(|refusal| refused(&name, &refusal))?).await
+}
+
+/// Runs the query that a change is about, and hands its rows to the table's catalog.
+async fn change_found_rows(
+    context: &QueryContext<'_>,
+    statement: &DmlStatement,
+    state: &SessionState,
+) -> Result<u64> {
+    let resolver = &context.coordinator.resolver;
+    let name = resolver.full_name(&reference_parts(&statement.table_name), &context.snapshot)?;
+    let provider = source_as_provider(&statement.target)?;
+    let changer = resolver.connector(&name.catalog)?.changer(provider.as_ref())?;
+    if context.snapshot.read_version() != ReadVersion::Committed {
+        let message = format!("table \"{name}\" cannot be changed as of an earlier version");
+        return Err(Error::user("CHANGE_REFUSED", message)
+            .with_hint("RESET SESSION read_version, so that the newest rows are changed."));
+    }
+    let found = statement.input.as_ref().clone();
+    let is_update = matches!(statement.op, WriteOp::Update);
+    let plan = if is_update {
+        let changed = changed_columns(&found);
+        if let Some(column) = changer.key().iter().find(|column| changed.contains(column)) {
+            let message = format!("column \"{column}\" of table \"{name}\" is a part of its key");
+            return Err(Error::user("CHANGE_REFUSED", message)
+                .with_hint("DELETE the row and INSERT one with another key."));
+        }
+        found
+    } else {
+        let key = changer.key().iter().map(ident);
+        LogicalPlanBuilder::from(found).project(key)?.build()?
+    };
+    let rows = context.rows(Planned { plan, state: state.clone() }).await?;
+    match is_update {
+        true => changer.put(rows, state).await,
+        false => changer.delete(rows, state).await,
+    }
+}
+
+/// Returns the columns that a plan of an `UPDATE` gives new values.
+fn changed_columns(plan: &LogicalPlan) -> Vec<String> {
+    let LogicalPlan::Projection(Projection { expr, schema, .. }) = plan else { return Vec::new() };
+    let columns = expr.iter().zip(schema.fields());
+    let is_itself = |value: &Expr, name: &str| matches!(value.clone().unalias(), Expr::Column(column) if column.name == name);
+    let changed = columns.filter(|(value, field)| !is_itself(value, field.name()));
+    changed.map(|(_value, field)| field.name().clone()).collect()
 }
 
 /// Returns the columns that an `UPDATE` changes, with their values; the first to itself if it changes none.

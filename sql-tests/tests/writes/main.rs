@@ -1,10 +1,11 @@
-//! Writing to relational sources: what is there after statements that end well, fail, are cancelled, or whose node is
+//! Writing to relational sources and stores: what is there after statements that end well, fail, are cancelled, or whose node is
 //! killed. Real servers, on one process and on a coordinator with workers.
 
 mod kills;
 mod mariadb;
 mod postgres;
 mod sqlite;
+mod store;
 mod trial;
 
 use tokio::sync::Mutex;

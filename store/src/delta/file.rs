@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::log::deltas::DeltaId;
 use crate::log::record::{FileChecksums, FileEntry};
 use crate::stats;
-use crate::table::{ColumnRole, TableDef, TableKind, ValueFunction};
+use crate::table::{ColumnRole, TableDef, ValueFunction};
 use crate::version::VersionRange;
 
 /// Rows per row group: the unit of parallel scans.
@@ -152,9 +152,9 @@ impl Writer {
             buffer.clear();
             key.encode(row, &mut buffer);
             let is_first = self.n_rows == 0 && row == 0;
-            let is_sorted = match self.def.kind {
-                TableKind::Aggregate => self.last_key < buffer,
-                TableKind::Append => self.last_key <= buffer,
+            let is_sorted = match self.def.kind.folds() {
+                true => self.last_key < buffer,
+                false => self.last_key <= buffer,
             };
             if !is_sorted && !is_first {
                 let evidence = format!("rows of delta {} are not sorted", self.delta);

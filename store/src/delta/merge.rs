@@ -23,15 +23,16 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
 
 use crate::delta::fold::fold_batch;
+use crate::delta::rows::without_deleted;
 use crate::delta::sort::{key_columns, key_rows};
 use crate::encoding::RowEncoder;
 use crate::error::{Error, Result};
-use crate::table::{TableDef, TableKind};
+use crate::table::TableDef;
 
 /// Keys per output batch.
 const KEYS_PER_BATCH: usize = 8192;
 
-/// A sorted run, or a piece of one: batches in the order of data files, in an aggregate table each key once.
+/// A sorted run, or a piece of one: batches in the order of data files, each key once where a table has one row per key.
 pub type Run = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// What a merge does next.
@@ -132,9 +133,9 @@ impl Merger {
                 let keys = key_rows(&self.def, &batch)?;
                 if let Some(before) = &cursor.keys {
                     let (last, first) = (before.row(before.num_rows() - 1), keys.row(0));
-                    let is_sorted = match self.def.kind {
-                        TableKind::Aggregate => last < first,
-                        TableKind::Append => last <= first,
+                    let is_sorted = match self.def.kind.folds() {
+                        true => last < first,
+                        false => last <= first,
                     };
                     if !is_sorted {
                         let evidence = format!("run {at} is not sorted by key");
@@ -209,7 +210,7 @@ impl Merger {
             let Some(keys) = &cursor.keys else { break };
             let key = keys.row(cursor.row);
             let is_other = starts.is_empty() || key.data() != last_key;
-            let is_new = is_other || self.def.kind == TableKind::Append;
+            let is_new = is_other || !self.def.kind.folds();
             if is_new && starts.len() >= KEYS_PER_BATCH {
                 break;
             }
@@ -241,7 +242,7 @@ impl Merger {
     }
 }
 
-/// The merge of sorted runs of one table, all of them there.
+/// The merge of sorted runs of one table, all of them there; deleted rows are left out.
 #[derive(Debug)]
 pub struct MergeRuns {
     merger: Merger,
@@ -264,7 +265,7 @@ impl MergeRuns {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             match self.merger.step()? {
-                Step::Rows(rows) => return Ok(Some(rows)),
+                Step::Rows(rows) => return without_deleted(&self.merger.def, rows).map(Some),
                 Step::Done => return Ok(None),
                 Step::Needs(runs) => {
                     runs.into_iter().try_for_each(|run| self.merger.give(run, None))?;

@@ -9,9 +9,9 @@ use arrow::row::{RowConverter, Rows, SortField};
 use crate::delta::fold::fold_batch;
 use crate::delta::rows::fit;
 use crate::error::Result;
-use crate::table::{TableDef, TableKind};
+use crate::table::TableDef;
 
-/// Sorts the rows by key; in an aggregate table folds rows of one key in the order in which they came.
+/// Sorts the rows by key; where there is one row per key, folds rows of one key in the order in which they came.
 pub(crate) fn sort_and_fold(def: &TableDef, batches: Vec<RecordBatch>) -> Result<RecordBatch> {
     let schema = def.file_schema();
     // Each copy of the rows is let go as soon as the next one is made.
@@ -27,9 +27,9 @@ pub(crate) fn sort_and_fold(def: &TableDef, batches: Vec<RecordBatch>) -> Result
     let mut order: Vec<u64> = (0..all.num_rows() as u64).collect();
     let key = |row: u64| keys.row(usize::try_from(row).unwrap_or(usize::MAX));
     order.sort_by(|a, b| key(*a).cmp(&key(*b)));
-    let starts: Vec<usize> = match def.kind {
-        TableKind::Append => Vec::new(),
-        TableKind::Aggregate => order
+    let starts: Vec<usize> = match def.kind.folds() {
+        false => Vec::new(),
+        true => order
             .iter()
             .enumerate()
             .filter(|(at, row)| {
@@ -42,9 +42,9 @@ pub(crate) fn sort_and_fold(def: &TableDef, batches: Vec<RecordBatch>) -> Result
     drop(keys);
     let sorted = take_record_batch(&all, &UInt64Array::from(order))?;
     drop(all);
-    match def.kind {
-        TableKind::Append => Ok(sorted),
-        TableKind::Aggregate => fold_batch(def, &schema, &sorted, &starts),
+    match def.kind.folds() {
+        false => Ok(sorted),
+        true => fold_batch(def, &schema, &sorted, &starts),
     }
 }
 

@@ -18,6 +18,9 @@ const COLUMNS_MAX: usize = 1_000;
 /// Length of a name in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
+/// The column of a unique table's files that says of a key that its row was deleted: true, or NULL where there is a row.
+pub const DELETED_COLUMN: &str = "_deleted";
+
 /// The identity of a table: stays when the name goes to another table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -35,8 +38,20 @@ impl fmt::Display for TableId {
 pub enum TableKind {
     /// One row per key; every other column has a value function.
     Aggregate,
+    /// One row per key: that of the newest version takes the place of older ones, and may say that there is none any more.
+    Unique,
     /// Rows stay as they came; the key, if any, only sorts the files.
     Append,
+}
+
+impl TableKind {
+    /// Whether there is one row per key, folded from all that came.
+    pub fn folds(self) -> bool {
+        match self {
+            Self::Aggregate | Self::Unique => true,
+            Self::Append => false,
+        }
+    }
 }
 
 /// What a column is for.
@@ -60,7 +75,7 @@ pub struct ColumnSpec {
     pub column_type: ColumnType,
     /// Whether it may hold NULL.
     pub nullable: bool,
-    /// How values fold; None for key columns and in append tables.
+    /// How values fold; None for key columns, in append tables and in unique ones.
     pub function: Option<ValueFunction>,
 }
 
@@ -124,6 +139,9 @@ pub struct TableDef {
     pub columns: Vec<Column>,
     /// Names of the key columns in sort order.
     pub key: Vec<String>,
+    /// [`DELETED_COLUMN`] of a unique table: in files, and not in `SELECT *`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Column>,
     /// Free text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
@@ -134,11 +152,19 @@ impl TableDef {
     ///
     /// # Errors
     /// User: no or doubled columns, a key column that does not exist or whose type has no exact equality, a column
-    /// without a function in an aggregate table or with one in an append table, a function that cannot fold the type.
+    /// without a function in an aggregate table or with one in another, a function that cannot fold the type.
     pub fn new(id: TableId, spec: TableSpec) -> Result<Self> {
         let full_name = format!("{}.{}", spec.namespace, spec.name);
         let columns =
             check(&spec).map_err(|reason| Error::Definition { table: full_name, reason })?;
+        let next_id = columns.iter().map(|column| column.id + 1).max().unwrap_or(1);
+        let deleted = (spec.kind == TableKind::Unique).then(|| Column {
+            id: next_id,
+            name: DELETED_COLUMN.to_owned(),
+            column_type: ColumnType::Bool,
+            nullable: true,
+            role: ColumnRole::Value(ValueFunction::Replace),
+        });
         Ok(Self {
             id,
             namespace: spec.namespace,
@@ -147,6 +173,7 @@ impl TableDef {
             schema: 1,
             columns,
             key: spec.key,
+            deleted,
             properties: spec.properties,
         })
     }
@@ -161,22 +188,25 @@ impl TableDef {
         Arc::new(Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()))
     }
 
-    /// Returns the columns in the order of files: key first, then the others as declared.
+    /// Returns the columns in the order of files: key first, then the others as declared, then [`Self::deleted`].
     pub fn file_columns(&self) -> Vec<&Column> {
         let key = self.key.iter().filter_map(|name| self.column(name));
         let others = self.columns.iter().filter(|column| !self.key.contains(&column.name));
-        key.chain(others).collect()
+        key.chain(others).chain(&self.deleted).collect()
     }
 
-    /// Returns the Arrow schema of data files.
+    /// Returns the Arrow schema of data files. A deleted row has its key only, whatever its columns demand.
     pub fn file_schema(&self) -> SchemaRef {
-        let fields: Vec<Field> = self.file_columns().into_iter().map(Column::field).collect();
-        Arc::new(Schema::new(fields))
+        let in_file = |column: &Column| {
+            let is_value = self.deleted.is_some() && column.role != ColumnRole::Key;
+            column.field().with_nullable(column.nullable || is_value)
+        };
+        Arc::new(Schema::new(self.file_columns().into_iter().map(in_file).collect::<Vec<Field>>()))
     }
 
-    /// Returns the column of a name.
+    /// Returns the column of a name, [`Self::deleted`] among them.
     pub fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
+        self.columns.iter().chain(&self.deleted).find(|column| column.name == name)
     }
 }
 
@@ -189,12 +219,15 @@ fn check(spec: &TableSpec) -> Result<Vec<Column>, String> {
     if spec.columns.len() > COLUMNS_MAX {
         return Err(format!("it has {} columns, the limit is {COLUMNS_MAX}", spec.columns.len()));
     }
-    if spec.kind == TableKind::Aggregate && spec.key.is_empty() {
-        return Err("an aggregate table needs at least one key column".to_owned());
+    if spec.kind.folds() && spec.key.is_empty() {
+        return Err("a table of one row per key needs at least one key column".to_owned());
     }
     let mut names = BTreeSet::new();
     for column in &spec.columns {
         check_name("column name", &column.name)?;
+        if spec.kind == TableKind::Unique && column.name == DELETED_COLUMN {
+            return Err(format!("column \"{DELETED_COLUMN}\" is the store's own"));
+        }
         if !names.insert(&column.name) {
             return Err(format!("column \"{}\" is declared twice", column.name));
         }
@@ -223,10 +256,10 @@ fn check_column(
     let name = &spec.name;
     let mut column_type = spec.column_type.clone();
     let role = match (is_key, table.kind, spec.function) {
-        (true, TableKind::Aggregate | TableKind::Append, Some(function)) => {
+        (true, _, Some(function)) => {
             return Err(format!("key column \"{name}\" cannot have the function {function}"));
         }
-        (true, TableKind::Aggregate | TableKind::Append, None) => {
+        (true, _, None) => {
             if !column_type.fits_key() {
                 return Err(format!("column \"{name}\" of type {column_type} cannot be a key"));
             }
@@ -244,10 +277,11 @@ fn check_column(
             column_type = stored;
             ColumnRole::Value(function)
         }
+        (false, TableKind::Unique, None) => ColumnRole::Value(ValueFunction::Replace),
         (false, TableKind::Append, None) => ColumnRole::Plain,
-        (false, TableKind::Append, Some(function)) => {
+        (false, TableKind::Unique | TableKind::Append, Some(function)) => {
             return Err(format!(
-                "column \"{name}\" of an append table has the function {function}"
+                "column \"{name}\" has the function {function}, which only columns of aggregate tables have"
             ));
         }
     };
@@ -290,6 +324,10 @@ mod tests {
         }
     }
 
+    fn unique(columns: &[(&str, ColumnType, Option<ValueFunction>)]) -> TableSpec {
+        TableSpec { kind: TableKind::Unique, ..spec(columns, &["k"]) }
+    }
+
     fn refusal(spec: TableSpec) -> String {
         TableDef::new(TableId(Ulid::nil()), spec).unwrap_err().to_string()
     }
@@ -317,6 +355,8 @@ mod tests {
         let key = ("k", ColumnType::Int64, None);
         let cases = [
             (spec(std::slice::from_ref(&key), &[]), "at least one key column"),
+            (unique(&[key.clone(), ("v", ColumnType::Int64, sum)]), "has the function SUM"),
+            (unique(&[key.clone(), (DELETED_COLUMN, ColumnType::Bool, None)]), "the store's own"),
             (spec(std::slice::from_ref(&key), &["x"]), "key column \"x\" is not declared"),
             (spec(&[key.clone(), key.clone()], &["k"]), "column \"k\" is declared twice"),
             (spec(&[("f", ColumnType::Float64, None)], &["f"]), "float64 cannot be a key"),

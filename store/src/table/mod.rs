@@ -9,5 +9,7 @@ mod definition;
 mod function;
 
 pub use column_type::{ColumnType, TimeUnit};
-pub use definition::{Column, ColumnRole, ColumnSpec, TableDef, TableId, TableKind, TableSpec};
+pub use definition::{
+    Column, ColumnRole, ColumnSpec, DELETED_COLUMN, TableDef, TableId, TableKind, TableSpec,
+};
 pub use function::ValueFunction;

@@ -14,4 +14,5 @@ mod format;
 mod kills;
 mod model;
 mod support;
+mod unique;
 mod writers;

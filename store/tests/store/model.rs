@@ -324,7 +324,7 @@ impl Trial {
 }
 
 /// Returns sets of deltas from which a table can be read, the most of them that a test has time for.
-fn ways(table: &TableSnapshot) -> Vec<Vec<DeltaId>> {
+pub(crate) fn ways(table: &TableSnapshot) -> Vec<Vec<DeltaId>> {
     const WAYS_MAX: usize = 12;
     let upto = table.version();
     let all: Vec<DeltaId> =

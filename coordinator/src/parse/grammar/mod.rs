@@ -247,7 +247,7 @@ impl Reader<'_> {
         Ok(Statement::CreateCatalog { name, kind, properties, if_not_exists })
     }
 
-    /// `CREATE TABLE [IF NOT EXISTS] name [(columns)] [AGGREGATE|DUPLICATE KEY (...)] [WITH (...)] [AS query]`
+    /// `CREATE TABLE [IF NOT EXISTS] name [(columns)] [AGGREGATE|UNIQUE|DUPLICATE KEY (...)] [WITH (...)] [AS query]`
     fn create_table(&mut self) -> Result<Statement> {
         let if_not_exists = self.words(&["IF", "NOT", "EXISTS"]);
         let name = self.name()?;
@@ -260,7 +260,7 @@ impl Reader<'_> {
         let mut options = Vec::new();
         let has_columns = matches!(self.parser.peek_token().token, Token::LParen);
         let columns = if has_columns { Some(self.columns(&name, &mut options)?) } else { None };
-        for model in ["AGGREGATE", "DUPLICATE"] {
+        for model in ["AGGREGATE", "UNIQUE", "DUPLICATE"] {
             if self.words(&[model, "KEY"]) {
                 options.push(("model".to_owned(), model.to_lowercase()));
                 options.push(("key".to_owned(), self.identifiers()?.join(",")));

@@ -1,0 +1,62 @@
+//! Rows of a store's table that several sessions change at the same time.
+
+use anyhow::{Result, ensure};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use meshwork::client::{Answer, Client};
+use meshwork_engine::environment;
+use meshwork_sql_tests::cluster::{Cluster, Shape};
+use meshwork_sql_tests::spread::catalog_file;
+use tempfile::TempDir;
+
+const N_SESSIONS: usize = 4;
+const N_CHANGES: usize = 15;
+const COUNT_UP: &str = "UPDATE facts.t.counters SET n = n + 1 WHERE id = 1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_of_a_row_counts_once() -> Result<()> {
+    let _turn = super::TURN.lock().await;
+    let folder = TempDir::new()?;
+    let location = ("location".to_owned(), folder.path().to_string_lossy().into_owned());
+    let store = catalog_file("store", [location].into());
+    let cluster = Cluster::start(Shape::Standalone, &[("facts", store)]).await?;
+    let mut client = cluster.client().await?;
+    client.run("CREATE TABLE facts.t.counters (id BIGINT, n BIGINT) UNIQUE KEY (id)").await?;
+    client.run("INSERT INTO facts.t.counters VALUES (1, 0), (2, 0)").await?;
+
+    let mut sessions = Vec::new();
+    for _session in 0..N_SESSIONS {
+        sessions.push(environment::spawn("session", count_up(cluster.client().await?)));
+    }
+    let mut n_counted = 0;
+    for session in sessions {
+        n_counted += session.await??;
+    }
+    ensure!(n_counted > i64::try_from(N_CHANGES)?, "{n_counted} changes");
+    ensure!(counters(&mut client).await? == [n_counted, 0]);
+
+    client.run("SET SESSION read_version = 1").await?;
+    ensure!(counters(&mut client).await? == [0, 0]);
+    let Err(error) = client.run(COUNT_UP).await else { panic!("an old version was changed") };
+    ensure!(error.code == "CHANGE_REFUSED", "{error}");
+    Ok(())
+}
+
+/// Returns how often it counted; others may be faster too often.
+async fn count_up(mut client: Client) -> Result<i64> {
+    let mut n_counted = 0;
+    for _change in 0..N_CHANGES {
+        match client.run(COUNT_UP).await {
+            Ok(Answer::Changed(1)) => n_counted += 1,
+            Ok(other) => ensure!(false, "{other:?}"),
+            Err(error) => ensure!(error.code == "COMMIT_CONFLICT", "{error}"),
+        }
+    }
+    Ok(n_counted)
+}
+
+async fn counters(client: &mut Client) -> Result<Vec<i64>> {
+    let batches = client.query("SELECT n FROM facts.t.counters ORDER BY id").await?;
+    let values = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>());
+    Ok(values.flatten().collect())
+}
