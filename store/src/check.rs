@@ -78,7 +78,7 @@ impl Database {
         }
         if depth == CheckDepth::Full {
             for file in to_read {
-                match self.verify_file(table.def(), file).await {
+                match self.verify_file(file).await {
                     Ok(()) => {}
                     Err(Error::Corrupt { object, evidence }) => {
                         problems.push(Problem { object, evidence });

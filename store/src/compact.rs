@@ -28,7 +28,7 @@ use crate::log::commit::{Committed, Transaction};
 use crate::log::deltas::{Delta, DeltaId};
 use crate::log::record::{FileEntry, Merge, Operation, ReadScope, TableChange};
 use crate::stats::key_bounds;
-use crate::table::{TableDef, TableId};
+use crate::table::{InFile, TableDef, TableId};
 use crate::version::VersionRange;
 
 /// Bytes per data file, about.
@@ -102,13 +102,15 @@ impl Database {
         let of_index = table.deltas.iter().filter(|delta| delta.id.index == into.index);
         let oldest = of_index.map(|delta| delta.id.v.lo).min();
         let hides = if oldest == Some(into.v.lo) { Hides::Nothing } else { Hides::Older };
-        let (files, files_moved) = self.folded(&table.def, &inputs, into, hides, options).await?;
+        // Versions before a definition came are read by the one before it, so their rows keep all its columns.
+        let def = table.def_at(into.v.hi);
+        let (files, files_moved) = self.folded(def, &inputs, into, hides, options).await?;
         let mut transaction =
             Transaction::new(self.new_transaction(), Operation::Compact, state.lsn);
         transaction.read.tables.insert(table.def.id, ReadScope::Any);
         let from = inputs.iter().map(|delta| delta.id).collect();
         let merge = Some(Merge { into, from, level: options.level });
-        let change = TableChange::of(table.def.id, table.def.schema);
+        let change = TableChange::of(def.id, def.schema);
         let rows_written = files.iter().map(|file| file.rows).sum();
         transaction.tables.push(TableChange { add: files, merge, ..change });
         Ok(Compacted {
@@ -324,7 +326,7 @@ pub(crate) fn verify(
     if rows(&into) > rows(&from) {
         return refuse(format!("{} rows were merged into {}", rows(&from), rows(&into)));
     }
-    let (was, is) = (sums(&from), sums(&into));
+    let (was, is) = (sums(def, &from), sums(def, &into));
     for (column, was) in was {
         if let (Some(was), Some(Some(is))) = (was, is.get(column))
             && was != *is
@@ -344,14 +346,29 @@ pub(crate) fn verify(
     Ok(())
 }
 
-/// Returns the exact sums of columns over files; None where one of the files tells none.
-fn sums<'a>(files: &[&'a FileEntry]) -> BTreeMap<&'a str, Option<i128>> {
-    let names: Vec<&str> =
-        files.iter().flat_map(|file| file.agg.keys().map(String::as_str)).collect();
-    let total = |name: &str| {
-        files
-            .iter()
-            .try_fold(0i128, |sum, file| sum.checked_add(file.agg.get(name)?.parse::<i128>().ok()?))
+/// Returns the exact sums of columns over files, by their present names; None where one of the files tells none.
+fn sums<'a>(def: &'a TableDef, files: &[&FileEntry]) -> BTreeMap<&'a str, Option<i128>> {
+    let mut sums: BTreeMap<&str, Option<i128>> = BTreeMap::new();
+    let mut n_told: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in files {
+        for (name, sum) in &file.agg {
+            let Some(name) = def.name_now(name, file.schema) else { continue };
+            let total = sums.entry(name).or_insert(Some(0));
+            *total = total.and_then(|total| total.checked_add(sum.parse::<i128>().ok()?));
+            *n_told.entry(name).or_default() += 1;
+        }
+    }
+    // A file from before a column came has nothing of it, and so nothing to add.
+    let is_new = |name: &str, file: &FileEntry| {
+        def.column(name).is_some_and(|column| {
+            !matches!(def.in_file(column, file.schema), Some(InFile::Column(_)))
+        })
     };
-    names.into_iter().map(|name| (name, total(name))).collect()
+    for (name, total) in &mut sums {
+        let n_without = files.iter().filter(|file| is_new(name, file)).count();
+        if n_told.get(name).copied().unwrap_or_default() + n_without != files.len() {
+            *total = None;
+        }
+    }
+    sums
 }

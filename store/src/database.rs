@@ -21,7 +21,7 @@ use crate::names::Names;
 use crate::objects::Objects;
 use crate::sealed::{seal, unseal};
 use crate::snapshot::{ReadAt, Snapshot};
-use crate::table::{TableDef, TableId, TableSpec};
+use crate::table::{Alteration, TableDef, TableId, TableSpec};
 
 /// The format of `_db.json` and of all that it stands for.
 const FORMAT: u32 = 1;
@@ -195,6 +195,28 @@ impl Database {
         Ok(def)
     }
 
+    /// Gives a table its next definition, in a version of its own; no file is touched, and earlier versions keep theirs.
+    ///
+    /// # Errors
+    /// User if the table is not there or cannot be defined so; [`Error::Conflict`] if another definition came first; otherwise
+    /// as [`Batch::commit`].
+    pub async fn alter_table(
+        &self,
+        namespace: &str,
+        name: &str,
+        alteration: &Alteration,
+    ) -> Result<Arc<TableDef>> {
+        let state = self.log.refresh().await?;
+        let Some(table) = state.table(namespace, name) else {
+            return Err(Error::TableNotFound { table: format!("{namespace}.{name}") });
+        };
+        let def = Arc::new(table.def.altered(alteration)?);
+        let mut transaction = self.transaction(Operation::Schema).await?;
+        transaction.define.altered.push(Arc::clone(&def));
+        self.log.commit(transaction).await?;
+        Ok(def)
+    }
+
     /// Drops a table. Its files stay until a vacuum, see [`crate::VacuumOptions`].
     ///
     /// # Errors
@@ -222,8 +244,8 @@ impl Database {
     ///
     /// # Errors
     /// As [`Self::read_file`].
-    pub async fn verify_file(&self, def: &TableDef, entry: &FileEntry) -> Result<()> {
-        file::verify(def, entry, self.file_bytes(entry).await?)
+    pub async fn verify_file(&self, entry: &FileEntry) -> Result<()> {
+        file::verify(entry, self.file_bytes(entry).await?)
     }
 
     async fn file_bytes(&self, entry: &FileEntry) -> Result<Bytes> {

@@ -65,8 +65,8 @@ pub use log::record::{
 pub use log::state::{State, TableState};
 pub use snapshot::{ReadAt, Snapshot, TableSnapshot};
 pub use table::{
-    Column, ColumnRole, ColumnSpec, ColumnType, DELETED_COLUMN, TableDef, TableId, TableKind,
-    TableSpec, TimeUnit, ValueFunction,
+    Alteration, Column, ColumnRole, ColumnSpec, ColumnType, DELETED_COLUMN, InFile, TableDef,
+    TableId, TableKind, TableSpec, TimeUnit, ValueFunction,
 };
 pub use vacuum::{VacuumOptions, Vacuumed};
 pub use version::{Version, VersionRange};

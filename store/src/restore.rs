@@ -22,7 +22,7 @@ use crate::log::commit::{Committed, Transaction};
 use crate::log::deltas::{DeltaId, PRIMARY};
 use crate::log::record::{CloneOf, Operation, ReadScope, TableChange};
 use crate::log::state::restored;
-use crate::snapshot::ReadAt;
+use crate::snapshot::{ReadAt, TableSnapshot};
 use crate::table::{TableDef, TableId};
 
 impl Database {
@@ -38,7 +38,7 @@ impl Database {
             Transaction::new(self.new_transaction(), Operation::Restore, snapshot.lsn());
         for (namespace, name) in tables {
             let table = snapshot.table(namespace, name)?;
-            let def = table.def();
+            let def = Arc::new(self.def_of_restored(&table));
             if transaction.read.tables.insert(def.id, ReadScope::Any).is_some() {
                 continue;
             }
@@ -46,10 +46,24 @@ impl Database {
             let into = DeltaId { index: PRIMARY, v: restored(self.state().version.next()) };
             let options = CompactOptions::default();
             let (add, _moved) =
-                self.folded(def, table.chosen(), into, Hides::Nothing, options).await?;
+                self.folded(&def, table.chosen(), into, Hides::Nothing, options).await?;
             transaction.tables.push(TableChange { add, ..TableChange::of(def.id, def.schema) });
+            if def.schema != table.def().schema {
+                transaction.define.altered.push(def);
+            }
         }
         self.log().commit(transaction).await
+    }
+
+    /// Returns the definition that a table has once it is again what it was.
+    fn def_of_restored(&self, table: &TableSnapshot) -> TableDef {
+        let state = self.state();
+        match state.tables.get(&table.def().id).map(|newest| &newest.def) {
+            Some(newest) if newest.schema != table.def().schema => {
+                newest.altered_back_to(table.def())
+            }
+            Some(_) | None => TableDef::clone(table.def()),
+        }
     }
 
     /// Makes a table that begins as another one was at a version. It can be read at the newest version and all later ones.

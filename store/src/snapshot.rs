@@ -71,7 +71,7 @@ impl Snapshot {
         let ids = self.state.names.iter().filter(move |(name, _)| of_namespace(name));
         ids.filter_map(|(_, id)| self.state.tables.get(id))
             .filter(|table| table.begins <= self.version)
-            .map(|table| &table.def)
+            .map(|table| table.def_at(self.version))
     }
 
     /// Returns a table as of the version.
@@ -110,18 +110,20 @@ const FILE_COST_ROWS: u64 = 4096;
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
     table: Arc<TableState>,
+    def: Arc<TableDef>,
     version: Version,
     chosen: Vec<Arc<Delta>>,
 }
 
 impl TableSnapshot {
     pub(crate) fn new(table: Arc<TableState>, version: Version) -> Result<Self> {
+        let def = Arc::clone(table.def_at(version));
         let cost = |delta: &Delta| delta.rows() + delta.files.len() as u64 * FILE_COST_ROWS;
         let Some(chosen) = table.deltas.spanning(PRIMARY, version, cost) else {
             let evidence = format!("no deltas hold the updates up to {version}");
             return Err(Error::corrupt(table.def.full_name(), evidence));
         };
-        Ok(Self { table, version, chosen })
+        Ok(Self { table, def, version, chosen })
     }
 
     /// Returns the same read from other deltas: for checks, because the rows are the same.
@@ -135,12 +137,13 @@ impl TableSnapshot {
         all.tile(PRIMARY, range, deltas).map_err(refuse)?;
         let mut chosen: Vec<_> = deltas.iter().filter_map(|id| all.get(*id).cloned()).collect();
         chosen.sort_by_key(|delta| delta.id);
-        Ok(Self { table: Arc::clone(&self.table), version: self.version, chosen })
+        let (table, def) = (Arc::clone(&self.table), Arc::clone(&self.def));
+        Ok(Self { table, def, version: self.version, chosen })
     }
 
-    /// Returns the definition.
+    /// Returns the definition that the version had.
     pub fn def(&self) -> &Arc<TableDef> {
-        &self.table.def
+        &self.def
     }
 
     /// Returns the version.

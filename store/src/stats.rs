@@ -155,6 +155,22 @@ fn exact(array: &ArrayRef, row: usize) -> Result<Option<Value>> {
     })
 }
 
+/// Returns the one value of an array, whatever it is, as bounds are written; None if it is NULL.
+pub(crate) fn value(array: &ArrayRef) -> Result<Option<Value>> {
+    if array.logical_null_count() > 0 {
+        return Ok(None);
+    }
+    Ok(match array.data_type() {
+        DataType::Utf8 => Some(array.as_string::<i32>().value(0).into()),
+        DataType::Binary => Some(BASE64.encode(array.as_binary::<i32>().value(0)).into()),
+        DataType::Float32 | DataType::Float64 => {
+            let wide = cast(array, &DataType::Float64)?;
+            Some(format!("{:e}", wide.as_primitive::<Float64Type>().value(0)).into())
+        }
+        _ => exact(array, 0)?, // All others have exact bounds.
+    })
+}
+
 /// Infinities are no bounds; -0 and 0 are one value to a comparison but not to Arrow's order, so neither is one either.
 /// As text, because a number in JSON may come back as the float beside it.
 fn finite(value: f64) -> Option<Value> {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use meshwork_engine::connector::{
-    Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, NamedStore, ReadVersion, Retention,
-    RowChanger, TableEntry, TableKind,
+    AlterTable, Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, NamedStore, ReadVersion,
+    Retention, RowChanger, TableEntry, TableKind,
 };
 use meshwork_engine::environment;
 use meshwork_engine::scope::QueryScope;
@@ -20,7 +20,7 @@ use meshwork_store::{
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::define::specification;
+use super::define::{alteration, specification};
 use super::maintenance::{self, Maintenance};
 use super::table::StoreTable;
 use super::writes::StoreBatch;
@@ -219,6 +219,12 @@ impl Connector for Store {
             Err(StoreError::TableNotFound { .. }) => Ok(false),
             Err(error) => Err(errors::of(&self.shared.catalog, &error)),
         }
+    }
+
+    async fn alter_table(&self, schema: &str, table: &str, change: AlterTable) -> Result<()> {
+        let alteration = alteration(schema, table, change)?;
+        let altered = self.shared.database().await?.alter_table(schema, table, &alteration).await;
+        self.shared.named(altered).map(|_def| ())
     }
 
     fn changer(&self, table: &dyn TableProvider) -> Result<Box<dyn RowChanger>> {

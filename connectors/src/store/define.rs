@@ -12,9 +12,12 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::DataType;
 use meshwork_engine::Result;
-use meshwork_engine::connector::CreateTable;
-use meshwork_store::{ColumnSpec, ColumnType, TableKind, TableSpec, ValueFunction};
+use meshwork_engine::connector::{AlterTable, CreateTable};
+use meshwork_store::{Alteration, ColumnSpec, ColumnType, TableKind, TableSpec, ValueFunction};
 
 use super::connector::refused_table;
 
@@ -47,6 +50,53 @@ pub(super) fn specification(table: &CreateTable) -> Result<TableSpec> {
         columns,
         key: options.key,
         properties: BTreeMap::new(),
+    })
+}
+
+/// Returns what an `ALTER TABLE` asks for.
+///
+/// # Errors
+/// `User` for a function or a type that the store does not have, or a default that is no value of its column.
+pub(super) fn alteration(schema: &str, table: &str, change: AlterTable) -> Result<Alteration> {
+    let refuse = |reason: String| refused_table(schema, table, &reason);
+    let stored = |name: &str, data_type: &DataType| {
+        ColumnType::from_arrow(data_type)
+            .ok_or_else(|| refuse(format!("column \"{name}\" has the type {data_type}")))
+    };
+    Ok(match change {
+        AlterTable::AddColumn { column, function, default } => {
+            let name = column.name().clone();
+            let column_type = stored(&name, column.data_type())?;
+            let function = match function {
+                Some(function) => Some(
+                    ValueFunction::parse(&function)
+                        .ok_or_else(|| refuse(format!("the function {function} does not exist")))?,
+                ),
+                None => None,
+            };
+            let default = match default {
+                Some(value) if !value.is_null() => {
+                    let strict = CastOptions { safe: false, ..CastOptions::default() };
+                    let cast =
+                        cast_with_options(&value.to_array()?, &column_type.to_arrow(), &strict);
+                    let value: ArrayRef = cast.map_err(|e| {
+                        refuse(format!("the default of column \"{name}\" is no {column_type}: {e}"))
+                    })?;
+                    Some(value)
+                }
+                Some(_) | None => None,
+            };
+            let nullable = column.is_nullable();
+            let column = ColumnSpec { name, column_type, nullable, function };
+            Alteration::AddColumn { column, default }
+        }
+        AlterTable::DropColumn { name } => Alteration::DropColumn(name),
+        AlterTable::RenameColumn { name, to } => Alteration::RenameColumn { name, to },
+        AlterTable::ColumnType { name, data_type } => {
+            let column_type = stored(&name, &data_type)?;
+            Alteration::WidenColumn { name, column_type }
+        }
+        AlterTable::Rename { to } => Alteration::RenameTable(to),
     })
 }
 

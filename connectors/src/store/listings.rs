@@ -42,7 +42,8 @@ pub(super) async fn changes(database: &Database) -> Result<Vec<ChangeEntry>, Sto
         table.map_or_else(|| id.to_string(), |table| table.def.full_name())
     };
     let entry = |record: Record| {
-        let defined = record.define.tables.iter().map(|def| def.full_name());
+        let define = &record.define;
+        let defined = define.tables.iter().chain(&define.altered).map(|def| def.full_name());
         let dropped = record.drop.tables.iter().map(ToString::to_string);
         let changed = record.tables.iter().map(|change| name(change.id));
         let files = || record.tables.iter().flat_map(|change| &change.add);

@@ -47,7 +47,7 @@ impl ZoneMaps<'_> {
         bound: impl Fn(&ColumnStats) -> Option<&serde_json::Value>,
     ) -> Option<ArrayRef> {
         let column_type = &self.def.column(&column.name)?.column_type;
-        let of_file = |file: &'_ Arc<FileEntry>| file.stats.get(&column.name).cloned();
+        let of_file = |file: &'_ Arc<FileEntry>| self.def.stats_of(file, &column.name);
         let of_files: Vec<Option<ColumnStats>> = self.files.iter().map(of_file).collect();
         let bounds: Vec<Option<&serde_json::Value>> =
             of_files.iter().map(|stats| stats.as_ref().and_then(&bound)).collect();
@@ -69,7 +69,7 @@ impl PruningStatistics for ZoneMaps<'_> {
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let nulls = |file: &Arc<FileEntry>| file.stats.get(&column.name).map(|stats| stats.nulls);
+        let nulls = |file: &Arc<FileEntry>| Some(self.def.stats_of(file, &column.name)?.nulls);
         Some(Arc::new(self.files.iter().map(nulls).collect::<UInt64Array>()))
     }
 

@@ -12,12 +12,15 @@
 //!       DataSourceExec
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
-use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue, Statistics};
+use datafusion::common::{
+    DFSchema, DataFusionError, Result as DataFusionResult, ScalarValue, Statistics,
+};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -26,18 +29,22 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{Column as PhysicalColumn, binary, col, lit};
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, binary, cast, col, lit};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
+use meshwork_engine::Error;
 use meshwork_engine::statistics::TableStatistics;
-use meshwork_store::{Column, ColumnRole, Database, FileEntry, TableSnapshot, ValueFunction};
+use meshwork_store::{
+    Column, ColumnRole, Database, Error as StoreError, FileEntry, TableSnapshot, ValueFunction,
+};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
+use super::errors;
 use super::merge::{VERSION_COLUMN, merge};
 use super::prune::{Overlap, by_overlap, prune};
 use super::table::field;
@@ -59,6 +66,14 @@ pub(super) struct Scan<'a> {
     pub(super) limit: Option<usize>,
     /// What `ANALYZE` kept of the table.
     pub(super) kept: Option<Arc<TableStatistics>>,
+    /// The catalog, for messages.
+    pub(super) catalog: &'a str,
+}
+
+impl Scan<'_> {
+    fn failed(&self, error: &StoreError) -> DataFusionError {
+        errors::of(self.catalog, error).into()
+    }
 }
 
 /// Returns the plan.
@@ -191,7 +206,8 @@ fn columns_to_read<'a>(
     Ok(columns)
 }
 
-/// Reads `names` of the files, and each file's version if asked to.
+/// Reads `names` of the files, and each file's version if asked to. Files of earlier definitions are read as such, and their
+/// columns then called, typed and filled as they are now.
 fn read(
     scan: &Scan<'_>,
     files: Vec<Arc<FileEntry>>,
@@ -201,41 +217,118 @@ fn read(
     state: &dyn Session,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     let def = scan.table.def();
-    let in_file: Vec<Field> =
-        def.file_columns().into_iter().map(|column| field(def, column)).collect();
-    let n_in_file = in_file.len();
-    let version = Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, false));
-    let version_columns = if with_version { vec![version] } else { Vec::new() };
-    let columns = TableSchemaBuilder::new(Arc::new(Schema::new(in_file)))
-        .with_table_partition_cols(version_columns)
-        .build();
-    let mut statistics = total(&files, columns.table_schema());
-    if let Some(kept) = &scan.kept {
-        kept.fill(&mut statistics, columns.table_schema());
+    let mut by_schema: BTreeMap<u32, Vec<Arc<FileEntry>>> = BTreeMap::new();
+    for file in files {
+        by_schema.entry(file.schema).or_default().push(file);
     }
-    let to_read = |file: &Arc<FileEntry>| {
-        let listed = partitioned_file(scan.database, file);
-        match with_version {
-            true => listed.with_partition_values(vec![ScalarValue::UInt64(Some(file.v.hi.0))]),
-            false => listed,
+    let mut parts = Vec::with_capacity(by_schema.len());
+    for (schema, files) in by_schema {
+        let Some(columns) = def.columns_of(schema) else {
+            let message = format!("files follow an unknown definition {schema} of a table");
+            return Err(Error::internal(message).into());
+        };
+        let written = Written { files, columns };
+        parts.push(if schema == def.schema {
+            written.read(scan, names, with_version, limit, state)?
+        } else {
+            written.read_as_now(scan, names, with_version, limit, state)?
+        });
+    }
+    match parts.pop() {
+        Some(only) if parts.is_empty() => Ok(only),
+        last => {
+            parts.extend(last);
+            UnionExec::try_new(parts)
         }
-    };
-    let listed: Vec<PartitionedFile> = files.iter().map(to_read).collect();
-    let groups = FileGroup::new(listed).split_files(state.config().target_partitions().max(1));
-    let position = |name: &&str| def.file_columns().iter().position(|column| column.name == **name);
-    let mut projection: Vec<usize> = names.iter().filter_map(position).collect();
-    if with_version {
-        projection.push(n_in_file);
     }
-    // What passes a filter is few: the other columns are decoded for those rows only.
-    let source = ParquetSource::new(columns).with_pushdown_filters(true);
-    let config = FileScanConfigBuilder::new(scan.url.clone(), Arc::new(source))
-        .with_file_groups(groups)
-        .with_statistics(statistics)
-        .with_projection_indices(Some(projection))?
-        .with_limit(limit)
-        .build();
-    Ok(DataSourceExec::from_data_source(config))
+}
+
+/// Files of one definition.
+struct Written<'a> {
+    files: Vec<Arc<FileEntry>>,
+    /// Their columns.
+    columns: Vec<&'a Column>,
+}
+
+impl Written<'_> {
+    /// Reads columns by their names now.
+    fn read_as_now(
+        &self,
+        scan: &Scan<'_>,
+        names: &[&str],
+        with_version: bool,
+        limit: Option<usize>,
+        state: &dyn Session,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let def = scan.table.def();
+        let wanted: Vec<&Column> = names.iter().filter_map(|name| def.column(name)).collect();
+        let there = |column: &Column| self.columns.iter().find(|there| there.id == column.id);
+        let names_there: Vec<&str> =
+            wanted.iter().filter_map(|column| Some(there(column)?.name.as_str())).collect();
+        let plan = self.read(scan, &names_there, with_version, limit, state)?;
+        let schema = plan.schema();
+        let mut now: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::with_capacity(wanted.len() + 1);
+        for column in wanted {
+            let data_type = column.column_type.to_arrow();
+            let value = match there(column) {
+                Some(there) => cast(col(&there.name, &schema)?, &schema, data_type)?,
+                None => {
+                    let value = column.default_array().map_err(|e| scan.failed(&e))?;
+                    lit(ScalarValue::try_from_array(&value, 0)?)
+                }
+            };
+            now.push((value, column.name.clone()));
+        }
+        if with_version {
+            now.push((col(VERSION_COLUMN, &schema)?, VERSION_COLUMN.to_owned()));
+        }
+        Ok(Arc::new(ProjectionExec::try_new(now, plan)?))
+    }
+
+    /// Reads columns by the names that they have in the files.
+    fn read(
+        &self,
+        scan: &Scan<'_>,
+        names: &[&str],
+        with_version: bool,
+        limit: Option<usize>,
+        state: &dyn Session,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let in_file: Vec<Field> = self.columns.iter().map(|column| field(column)).collect();
+        let n_in_file = in_file.len();
+        let version = Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, false));
+        let version_columns = if with_version { vec![version] } else { Vec::new() };
+        let columns = TableSchemaBuilder::new(Arc::new(Schema::new(in_file)))
+            .with_table_partition_cols(version_columns)
+            .build();
+        let mut statistics = total(&self.files, columns.table_schema());
+        if let Some(kept) = &scan.kept {
+            kept.fill(&mut statistics, columns.table_schema());
+        }
+        let to_read = |file: &Arc<FileEntry>| {
+            let listed = partitioned_file(scan.database, file);
+            match with_version {
+                true => listed.with_partition_values(vec![ScalarValue::UInt64(Some(file.v.hi.0))]),
+                false => listed,
+            }
+        };
+        let listed: Vec<PartitionedFile> = self.files.iter().map(to_read).collect();
+        let groups = FileGroup::new(listed).split_files(state.config().target_partitions().max(1));
+        let position = |name: &&str| self.columns.iter().position(|column| column.name == **name);
+        let mut projection: Vec<usize> = names.iter().filter_map(position).collect();
+        if with_version {
+            projection.push(n_in_file);
+        }
+        // What passes a filter is few: the other columns are decoded for those rows only.
+        let source = ParquetSource::new(columns).with_pushdown_filters(true);
+        let config = FileScanConfigBuilder::new(scan.url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(Some(projection))?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
 }
 
 fn partitioned_file(database: &Database, file: &FileEntry) -> PartitionedFile {

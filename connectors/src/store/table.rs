@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as DataFusionResult;
+use datafusion::common::{Result as DataFusionResult, ScalarValue};
 use datafusion::datasource::listing::helpers::expr_applicable_for_cols;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::logical_expr::dml::InsertOp;
@@ -18,7 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::statistics::TableKey;
 use meshwork_engine::{Error, Result};
-use meshwork_store::{Column, ColumnRole, TableDef, TableSnapshot, ValueFunction};
+use meshwork_store::{Column, ColumnRole, TableSnapshot, ValueFunction};
 
 use super::changes::StoreChanger;
 use super::connector::Shared;
@@ -38,11 +38,18 @@ pub(super) struct StoreTable {
 impl StoreTable {
     pub(super) fn new(shared: Arc<Shared>, table: TableSnapshot) -> Self {
         let def = table.def();
-        let fields: Vec<Field> = def.columns.iter().map(|column| field(def, column)).collect();
-        // A row whose count nobody gave counts as one.
-        let counts = |column: &&Column| column.role == ColumnRole::Value(ValueFunction::Count);
-        let counted = def.columns.iter().filter(counts);
-        let defaults = counted.map(|column| (column.name.clone(), lit(1i64))).collect();
+        let fields: Vec<Field> = def.columns.iter().map(field).collect();
+        let default = |column: &Column| match (&column.default, column.role) {
+            (Some(_), _) => ScalarValue::try_from_array(&column.default_array().ok()?, 0).ok(),
+            // A row whose count nobody gave counts as one.
+            (None, ColumnRole::Value(ValueFunction::Count)) => Some(ScalarValue::from(1i64)),
+            (None, _) => None,
+        };
+        let defaults = def
+            .columns
+            .iter()
+            .filter_map(|column| default(column).map(|value| (column.name.clone(), lit(value))));
+        let defaults = defaults.collect();
         Self { shared, schema: Arc::new(Schema::new(fields)), defaults, table }
     }
 
@@ -66,12 +73,11 @@ impl StoreTable {
 
 /// Returns a column as queries see it. A folded value counts as nullable whatever was declared, because the functions
 /// that fold it do; the store refuses NULLs that were not declared when they come in.
-pub(super) fn field(def: &TableDef, column: &Column) -> Field {
+pub(super) fn field(column: &Column) -> Field {
     let nullable = match column.role {
         ColumnRole::Key | ColumnRole::Plain => column.nullable,
         ColumnRole::Value(_) => true,
     };
-    debug_assert!(def.column(&column.name).is_some());
     let data_type: DataType = column.column_type.to_arrow();
     Field::new(&column.name, data_type, nullable)
 }
@@ -123,6 +129,7 @@ impl TableProvider for StoreTable {
             projection: projection.cloned().unwrap_or_else(all),
             filters,
             limit,
+            catalog: &self.shared.catalog,
             kept: QueryScope::of(state.config()).kept_statistics(key).await,
         };
         plan(&scan, state)

@@ -42,6 +42,10 @@ pub(crate) enum Statement {
     /// A query, or an insert: whatever becomes a plan.
     Plan(Box<DataFusionStatement>),
     CreateTable(Box<CreateTable>),
+    AlterTable {
+        name: ObjectName,
+        change: TableAlteration,
+    },
     DropTable {
         name: ObjectName,
         if_exists: bool,
@@ -117,6 +121,26 @@ pub(crate) enum Statement {
     BeginBatch,
     CommitBatch,
     RollbackBatch,
+}
+
+/// What an `ALTER TABLE` changes.
+#[derive(Debug, Clone)]
+pub(crate) enum TableAlteration {
+    /// `ADD [COLUMN] name type [FUNCTION] [NOT NULL] [DEFAULT value]`
+    AddColumn {
+        /// As a table of this one column.
+        column: Box<DataFusionStatement>,
+        function: Option<String>,
+        default: Option<String>,
+    },
+    /// `DROP [COLUMN] name`
+    DropColumn { name: String },
+    /// `RENAME [COLUMN] name TO name`
+    RenameColumn { name: String, to: String },
+    /// `ALTER [COLUMN] name [SET DATA] TYPE type`, as a table of this one column.
+    ColumnType { column: Box<DataFusionStatement> },
+    /// `RENAME TO name`
+    Rename { to: String },
 }
 
 /// `CREATE TABLE`, with or without a query.

@@ -1,5 +1,6 @@
 //! What is not a query: each statement by what it is about.
 
+mod alter;
 mod batches;
 mod catalogs;
 mod changes;
@@ -43,6 +44,7 @@ pub(crate) async fn change(
             made.map(|()| 0)
         }
         Statement::CreateTable(table) => tables::create_table(context, *table, versions).await,
+        Statement::AlterTable { name, change } => alter::alter_table(context, &name, change).await,
         Statement::DropTable { name, if_exists } => {
             tables::drop_table(context, &name, if_exists).await
         }

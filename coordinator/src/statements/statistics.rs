@@ -44,7 +44,7 @@ pub(super) async fn analyze(context: &QueryContext<'_>, name: &ObjectName) -> Re
     Ok(n_rows as u64)
 }
 
-async fn planned(context: &QueryContext<'_>, sql: &str) -> Result<Planned> {
+pub(super) async fn planned(context: &QueryContext<'_>, sql: &str) -> Result<Planned> {
     let parsed = parse(sql)?;
     let Statement::Plan(statement) = parsed.statement else {
         return Err(Error::internal("a query of our own is none"));

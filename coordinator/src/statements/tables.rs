@@ -153,7 +153,7 @@ fn as_columns(query: LogicalPlan, columns: &SchemaRef) -> Result<LogicalPlan> {
 }
 
 /// Asks DataFusion what the columns of a `CREATE TABLE` are.
-async fn columns_of_definition(
+pub(super) async fn columns_of_definition(
     context: &QueryContext<'_>,
     columns: &datafusion::sql::parser::Statement,
 ) -> Result<SchemaRef> {

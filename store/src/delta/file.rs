@@ -19,7 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::log::deltas::DeltaId;
 use crate::log::record::{FileChecksums, FileEntry};
 use crate::stats;
-use crate::table::{ColumnRole, TableDef, ValueFunction};
+use crate::table::{ColumnRole, Reshape, TableDef, ValueFunction};
 use crate::version::VersionRange;
 
 /// Rows per row group: the unit of parallel scans.
@@ -191,6 +191,7 @@ impl Writer {
             path: String::new(),
             index: self.delta.index,
             v: self.delta.v,
+            schema: self.def.schema,
             key,
             rows: self.n_rows,
             bytes: bytes.len() as u64,
@@ -293,24 +294,27 @@ fn footer(bytes: &Bytes) -> Result<[u64; 2]> {
     Ok([offset, length])
 }
 
-/// Opens the content of a data file after checking its digest.
+/// Opens the content of a data file, as rows of `def`, after checking its digest.
 pub(crate) fn open(def: &TableDef, entry: &FileEntry, bytes: Bytes) -> Result<Run> {
+    let reshape = Reshape::new(def, entry.schema, &entry.path)?;
+    let rows = as_written(entry, bytes)?;
+    Ok(Box::new(rows.map(move |batch| reshape.apply(&batch?))))
+}
+
+/// Opens the content of a data file as it was written, after checking its digest.
+fn as_written(entry: &FileEntry, bytes: Bytes) -> Result<ParquetRecordBatchReader> {
     let actual = Checksum::of(&bytes);
     if actual != entry.ck.file {
         let evidence = format!("its digest is {actual}, the log says {}", entry.ck.file);
         return Err(Error::corrupt(entry.path.as_str(), evidence));
     }
-    let schema = def.file_schema();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
-    Ok(Box::new(reader.map(move |batch| {
-        Ok(RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?)
-    })))
+    Ok(ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?)
 }
 
 /// Checks that the rows of a file are what the log says: number, order, digests.
-pub(crate) fn verify(def: &TableDef, entry: &FileEntry, bytes: Bytes) -> Result<()> {
+pub(crate) fn verify(entry: &FileEntry, bytes: Bytes) -> Result<()> {
     let (mut n_rows, mut digests, mut buffer) = (0, RowDigests::new(), Vec::new());
-    for batch in open(def, entry, bytes)? {
+    for batch in as_written(entry, bytes)? {
         let batch = batch?;
         let encoder = RowEncoder::new(batch.columns())?;
         for row in 0..batch.num_rows() {

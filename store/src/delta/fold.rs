@@ -150,7 +150,8 @@ mod tests {
             _ => ColumnType::Int64,
         };
         let role = ColumnRole::Value(function);
-        let column = Column { id: 1, name: "v".to_owned(), column_type, nullable: true, role };
+        let name = "v".to_owned();
+        let column = Column { id: 1, name, column_type, nullable: true, role, default: None };
         fold_column(&column, function, array, starts).unwrap()
     }
 

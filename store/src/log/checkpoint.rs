@@ -78,6 +78,9 @@ struct Root {
 #[serde(deny_unknown_fields)]
 struct TableRoot {
     def: Arc<TableDef>,
+    /// Earlier definitions, each with the last version that had it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<(Version, Arc<TableDef>)>,
     begins: Version,
     changed_lsn: u64,
     deltas: usize,
@@ -180,6 +183,7 @@ async fn check_against_log(
 fn root_of(state: &State, parts: &Parts) -> Root {
     let table = |(id, table): (&TableId, &Arc<TableState>)| TableRoot {
         def: Arc::clone(&table.def),
+        earlier: table.earlier.clone(),
         begins: table.begins,
         changed_lsn: table.changed_lsn,
         deltas: table.deltas.len(),
@@ -211,7 +215,9 @@ fn summary(root: &Root) -> impl PartialEq + use<'_> {
     let tables: Vec<_> = root
         .tables
         .iter()
-        .map(|table| (&table.def, table.begins, table.deltas, table.rows, table.bytes))
+        .map(|table| {
+            (&table.def, &table.earlier, table.begins, table.deltas, table.rows, table.bytes)
+        })
         .collect();
     let moments = (root.version, root.ts_us, root.low_water, root.named_since_ms);
     (root.record, moments, &root.namespaces, &root.apps, &root.txns, tables)
@@ -317,6 +323,7 @@ async fn read_table(
     }
     Ok(TableState {
         def: root.def,
+        earlier: root.earlier,
         begins: root.begins,
         changed_lsn: root.changed_lsn,
         deltas,

@@ -33,13 +33,12 @@ use crate::checksum::Checksum;
 use crate::environment::jitter;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::{self, RECORDS_PER_CHECKPOINT};
-use crate::log::deltas::Deltas;
+use crate::log::conflicts::validate;
 use crate::log::reader;
 use crate::log::record::{
-    App, Definitions, Operation, ReadScope, ReadSet, Record, Removals, TableChange, TransactionId,
-    encode,
+    App, Definitions, Operation, ReadSet, Record, Removals, TableChange, TransactionId, encode,
 };
-use crate::log::state::{Applied, State, restored, too_old};
+use crate::log::state::{Applied, State, restored};
 use crate::names::Names;
 use crate::objects::Objects;
 use crate::version::{Version, VersionRange};
@@ -262,7 +261,7 @@ impl Log {
         let v = match transaction.operation {
             Operation::Update => Some(VersionRange::single(version)),
             Operation::Restore => Some(restored(version)),
-            Operation::Table | Operation::Compact | Operation::Vacuum => None,
+            Operation::Table | Operation::Schema | Operation::Compact | Operation::Vacuum => None,
         };
         if let Some(v) = v {
             let files = transaction.tables.iter_mut().flat_map(|change| &mut change.add);
@@ -375,123 +374,4 @@ fn repeated_feed_batch(state: &State, transaction: &Transaction) -> Option<Appli
     let app = transaction.app.as_ref()?;
     let last = state.apps.get(&app.id)?;
     (last.seq >= app.seq).then_some(last.applied)
-}
-
-/// Says what a commit that came first has done to this one.
-fn validate(state: &State, transaction: &Transaction) -> Result<()> {
-    for (id, scope) in &transaction.read.tables {
-        let Some(table) = state.tables.get(id) else {
-            return conflict(format!("table {id} was dropped"));
-        };
-        match scope {
-            ReadScope::All if table.changed_lsn > transaction.read.lsn => {
-                let name = table.def.full_name();
-                return conflict(format!("table \"{name}\" has changed since it was read"));
-            }
-            ReadScope::All | ReadScope::Any => {}
-        }
-    }
-    for namespace in &transaction.define.namespaces {
-        if state.namespaces.contains(namespace) {
-            return Err(Error::NamespaceExists { namespace: namespace.clone() });
-        }
-    }
-    for def in &transaction.define.tables {
-        let comes = transaction.define.namespaces.contains(&def.namespace);
-        if !comes && !state.namespaces.contains(&def.namespace) {
-            return Err(Error::NamespaceNotFound { namespace: def.namespace.clone() });
-        }
-        if state.table(&def.namespace, &def.name).is_some() {
-            return Err(Error::TableExists { table: def.full_name() });
-        }
-    }
-    for clone in &transaction.define.clones {
-        if let Err(reason) = state.deltas_of(clone) {
-            return conflict(reason);
-        }
-    }
-    for id in &transaction.drop.tables {
-        if !state.tables.contains_key(id) {
-            return conflict(format!("table {id} was dropped by another writer"));
-        }
-    }
-    for namespace in &transaction.drop.namespaces {
-        validate_namespace_drop(state, transaction, namespace)?;
-    }
-    for change in &transaction.tables {
-        let new = transaction.define.tables.iter().find(|def| def.id == change.id);
-        let Some(def) = new.or_else(|| state.tables.get(&change.id).map(|table| &table.def)) else {
-            return conflict(format!("table {} was dropped", change.id));
-        };
-        if def.schema != change.schema {
-            return conflict(format!("table \"{}\" has a new definition", def.full_name()));
-        }
-        validate_deltas(state, transaction, change)?;
-    }
-    match transaction.low_water {
-        Some(asked) if asked > state.version => {
-            Err(Error::VersionNotFound { asked, newest: state.version })
-        }
-        Some(asked) if asked < state.low_water => {
-            Err(Error::VersionExpired { asked, oldest: state.low_water })
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// A merge whose inputs are gone is lost, and so is a drop of what is gone: what it was about has been done. Files that were
-/// written too long ago may be gone themselves.
-fn validate_deltas(state: &State, transaction: &Transaction, change: &TableChange) -> Result<()> {
-    let (none, known) = (Deltas::default(), state.tables.get(&change.id));
-    let deltas = known.map_or(&none, |table| &table.deltas);
-    if let Some(file) = too_old(state.named_since_ms, transaction.operation, change, deltas) {
-        return conflict(format!(
-            "file \"{}\" was written so long ago that a vacuum may have deleted it; or the clock of its writer is behind",
-            file.path
-        ));
-    }
-    let Some(table) = known else { return Ok(()) };
-    let name = || table.def.full_name();
-    if let Some(merge) = &change.merge {
-        if table.deltas.get(merge.into).is_some() {
-            return conflict(format!("delta {} of table \"{}\" is there", merge.into, name()));
-        }
-        if let Err(reason) = table.deltas.tile(merge.into.index, merge.into.v, &merge.from) {
-            return conflict(format!("table \"{}\": {reason}", name()));
-        }
-    }
-    if change.drop.is_empty() {
-        return Ok(());
-    }
-    let mut left = table.deltas.clone();
-    for id in &change.drop {
-        if let Err(reason) = left.remove(*id) {
-            return conflict(format!("table \"{}\": {reason}", name()));
-        }
-    }
-    match left.lost(transaction.low_water.unwrap_or(state.low_water).max(state.low_water)) {
-        Some(version) => conflict(format!("table \"{}\" needs them for {version}", name())),
-        None => Ok(()),
-    }
-}
-
-fn validate_namespace_drop(
-    state: &State,
-    transaction: &Transaction,
-    namespace: &str,
-) -> Result<()> {
-    if !state.namespaces.contains(namespace) {
-        return Err(Error::NamespaceNotFound { namespace: namespace.to_owned() });
-    }
-    let stay = |id: &&crate::table::TableId| !transaction.drop.tables.contains(id);
-    let in_it = state.names.iter().filter(|((holder, _), _)| holder == namespace);
-    let n_tables = in_it.map(|(_, id)| id).filter(stay).count();
-    if n_tables > 0 {
-        return Err(Error::NamespaceNotEmpty { namespace: namespace.to_owned(), n_tables });
-    }
-    Ok(())
-}
-
-fn conflict(reason: String) -> Result<()> {
-    Err(Error::Conflict { reason })
 }

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! [`record`] is the format, [`state`] the fold with its invariants, [`commit`] the protocol by which many writers
-//! without a service agree on the next record, [`deltas`] which files a version is read from, [`checkpoint`] what bounds the time to open a long log. Nothing here
-//! knows how data files are made.
+//! without a service agree on the next record, [`conflicts`] what that refuses, [`deltas`] which files a version is read from,
+//! [`checkpoint`] what bounds the time to open a long log. Nothing here knows how data files are made.
 
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
+pub(crate) mod conflicts;
 pub mod deltas;
 pub(crate) mod reader;
 pub mod record;

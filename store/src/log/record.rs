@@ -44,6 +44,8 @@ pub enum Operation {
     Restore,
     /// Namespaces or tables came or went.
     Table,
+    /// A table got another definition: a new version too.
+    Schema,
     /// Deltas were made into one that says the same.
     Compact,
     /// Versions, deltas or files went that nobody needs.
@@ -57,6 +59,7 @@ impl Operation {
             Self::Update => "UPDATE",
             Self::Restore => "RESTORE",
             Self::Table => "TABLE",
+            Self::Schema => "SCHEMA",
             Self::Compact => "COMPACT",
             Self::Vacuum => "VACUUM",
         }
@@ -127,6 +130,9 @@ pub struct Definitions {
     /// New tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<Arc<TableDef>>,
+    /// New definitions of tables that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub altered: Vec<Arc<TableDef>>,
     /// What new tables begin with, if not with nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clones: Vec<CloneOf>,
@@ -146,7 +152,7 @@ pub struct Removals {
 
 impl Definitions {
     fn is_empty(&self) -> bool {
-        self.namespaces.is_empty() && self.tables.is_empty()
+        self.namespaces.is_empty() && self.tables.is_empty() && self.altered.is_empty()
     }
 }
 
@@ -192,6 +198,9 @@ pub struct FileEntry {
     pub index: u32,
     /// The updates that it holds.
     pub v: VersionRange,
+    /// The number of the definition that it was written by.
+    #[serde(default = "first_schema", skip_serializing_if = "is_first_schema")]
+    pub schema: u32,
     /// Bounds of its keys, as [`crate::encoding`] writes them, in base64; empty in a table without a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<[String; 2]>,
@@ -208,6 +217,16 @@ pub struct FileEntry {
     pub agg: BTreeMap<String, String>,
     /// Its checksums.
     pub ck: FileChecksums,
+}
+
+/// Tables begin with this definition, and most stay with it.
+fn first_schema() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_first_schema(schema: &u32) -> bool {
+    *schema == first_schema()
 }
 
 /// Deltas of one table that were made into one.

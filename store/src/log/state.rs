@@ -55,6 +55,8 @@ pub struct AppState {
 pub struct TableState {
     /// The definition.
     pub def: Arc<TableDef>,
+    /// Earlier ones, each with the last version that had it, in their order.
+    pub earlier: Vec<(Version, Arc<TableDef>)>,
     /// The version at which the table was created: the first at which it can be read.
     pub begins: Version,
     /// The position of the last record with rows for it, or of its creation.
@@ -63,6 +65,19 @@ pub struct TableState {
     pub deltas: Deltas,
     /// Parts of checkpoints that hold the first of them.
     pub(crate) parts: Vec<PartRef>,
+}
+
+impl TableState {
+    /// Returns the definition that a version had.
+    pub fn def_at(&self, version: Version) -> &Arc<TableDef> {
+        let earlier = self.earlier.iter().find(|(last, _def)| version <= *last);
+        earlier.map_or(&self.def, |(_last, def)| def)
+    }
+
+    /// Returns the definition that files of a change have to follow: those of a merge, that of its newest version.
+    pub(crate) fn def_for(&self, change: &TableChange) -> &Arc<TableDef> {
+        change.merge.as_ref().map_or(&self.def, |merge| self.def_at(merge.into.v.hi))
+    }
 }
 
 /// A database after one record of its log.
@@ -170,7 +185,7 @@ impl State {
     /// Returns the newest version after an operation.
     pub(crate) fn version_after(&self, operation: Operation) -> Version {
         match operation {
-            Operation::Update | Operation::Restore => self.version.next(),
+            Operation::Update | Operation::Restore | Operation::Schema => self.version.next(),
             Operation::Table | Operation::Compact | Operation::Vacuum => self.version,
         }
     }
@@ -197,6 +212,9 @@ impl State {
         }
         for def in &record.define.tables {
             self.define(record, def)?;
+        }
+        for def in &record.define.altered {
+            self.alter(record, def)?;
         }
         for clone in &record.define.clones {
             let deltas = self.deltas_of(clone)?.since(record.lsn);
@@ -230,12 +248,37 @@ impl State {
         }
         let table = TableState {
             def: Arc::clone(def),
+            earlier: Vec::new(),
             begins: record.version,
             changed_lsn: record.lsn,
             deltas: Deltas::default(),
             parts: Vec::new(),
         };
         self.tables.insert(def.id, Arc::new(table));
+        Ok(())
+    }
+
+    fn alter(&mut self, record: &Record, def: &Arc<TableDef>) -> Result<(), String> {
+        let Some(table) = self.tables.get_mut(&def.id) else {
+            return Err(format!("table {} got a definition and is not there", def.id));
+        };
+        let before = Arc::clone(&table.def);
+        if def.schema != before.schema + 1 || def.namespace != before.namespace {
+            return Err(format!("definition {} of table {} came", def.schema, before.full_name()));
+        }
+        let table = Arc::make_mut(table);
+        // The versions before this record keep theirs; two definitions of one version leave it the last.
+        let last = Version(record.version.0.saturating_sub(1));
+        table.earlier.push((last, Arc::clone(&before)));
+        table.def = Arc::clone(def);
+        table.changed_lsn = record.lsn;
+        if def.name != before.name {
+            self.names.remove(&(before.namespace.clone(), before.name.clone()));
+            let name = (def.namespace.clone(), def.name.clone());
+            if self.names.insert(name, def.id).is_some() {
+                return Err(format!("table \"{}\" was there when another came", def.full_name()));
+            }
+        }
         Ok(())
     }
 
@@ -257,7 +300,7 @@ impl State {
         let Some(table) = self.tables.get_mut(&change.id) else {
             return Err(format!("files came for table {}, which is not there", change.id));
         };
-        if table.def.schema != change.schema {
+        if table.def_for(change).schema != change.schema {
             return Err(format!(
                 "files follow definition {} of table {}",
                 change.schema, change.id

@@ -172,6 +172,25 @@ impl ColumnType {
     }
 }
 
+impl ColumnType {
+    /// Whether each value of this type is the same value of the other one, and its zone maps read the same.
+    pub(crate) fn widens_to(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Int8, Self::Int16 | Self::Int32 | Self::Int64)
+            | (Self::Int16, Self::Int32 | Self::Int64)
+            | (Self::Int32, Self::Int64)
+            | (Self::UInt8, Self::UInt16 | Self::UInt32 | Self::UInt64)
+            | (Self::UInt16, Self::UInt32 | Self::UInt64)
+            | (Self::UInt32, Self::UInt64)
+            | (Self::Float32, Self::Float64) => true,
+            (Self::Decimal(from, scale), Self::Decimal(to, new_scale)) => {
+                scale == new_scale && from < to
+            }
+            (_, _) => false,
+        }
+    }
+}
+
 impl fmt::Display for ColumnType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

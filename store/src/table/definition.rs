@@ -7,13 +7,14 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ulid::Ulid;
 
 use crate::error::{Error, Result};
 use crate::table::{ColumnType, ValueFunction};
 
 /// Columns per table. Each has zone maps in every file's log entry, and a record has at most 1 MiB.
-const COLUMNS_MAX: usize = 1_000;
+pub(super) const COLUMNS_MAX: usize = 1_000;
 
 /// Length of a name in bytes.
 const NAME_BYTES_MAX: usize = 255;
@@ -111,6 +112,9 @@ pub struct Column {
     pub nullable: bool,
     /// What it is for.
     pub role: ColumnRole,
+    /// The value of rows that were written before the column came, as zone maps write it; NULL if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
 }
 
 impl Column {
@@ -142,6 +146,9 @@ pub struct TableDef {
     /// [`DELETED_COLUMN`] of a unique table: in files, and not in `SELECT *`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<Column>,
+    /// The columns of files that earlier definitions wrote, by their numbers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<u32, Vec<Column>>,
     /// Free text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
@@ -164,6 +171,7 @@ impl TableDef {
             column_type: ColumnType::Bool,
             nullable: true,
             role: ColumnRole::Value(ValueFunction::Replace),
+            default: None,
         });
         Ok(Self {
             id,
@@ -174,6 +182,7 @@ impl TableDef {
             columns,
             key: spec.key,
             deleted,
+            earlier: BTreeMap::new(),
             properties: spec.properties,
         })
     }
@@ -243,19 +252,19 @@ fn check(spec: &TableSpec) -> Result<Vec<Column>, String> {
     }
     let numbered = (1..).zip(&spec.columns);
     numbered
-        .map(|(id, column)| check_column(id, column, key.contains(&column.name), spec))
+        .map(|(id, column)| check_column(id, column, key.contains(&column.name), spec.kind))
         .collect()
 }
 
-fn check_column(
+pub(super) fn check_column(
     id: u32,
     spec: &ColumnSpec,
     is_key: bool,
-    table: &TableSpec,
+    kind: TableKind,
 ) -> Result<Column, String> {
     let name = &spec.name;
     let mut column_type = spec.column_type.clone();
-    let role = match (is_key, table.kind, spec.function) {
+    let role = match (is_key, kind, spec.function) {
         (true, _, Some(function)) => {
             return Err(format!("key column \"{name}\" cannot have the function {function}"));
         }
@@ -285,10 +294,11 @@ fn check_column(
             ));
         }
     };
-    Ok(Column { id, name: name.clone(), column_type, nullable: spec.nullable, role })
+    let (name, nullable) = (name.clone(), spec.nullable);
+    Ok(Column { id, name, column_type, nullable, role, default: None })
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err(format!("a {what} is empty"));
     }

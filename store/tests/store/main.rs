@@ -9,6 +9,7 @@
     reason = "a test that meets the unexpected has failed"
 )]
 
+mod alter;
 mod faults;
 mod format;
 mod kills;

@@ -311,7 +311,7 @@ impl Trial {
                 let found = read(&self.database, &table).await;
                 assert_eq!(&found, model, "{name} at version {version}");
                 for file in table.files() {
-                    self.database.verify_file(table.def(), &file).await.unwrap();
+                    self.database.verify_file(&file).await.unwrap();
                 }
                 for chosen in ways(&table) {
                     let forced = table.read_from(&chosen).unwrap();

@@ -1,5 +1,6 @@
 //! The statements that are Meshwork's own, or that it reads differently from DataFusion.
 
+mod alter;
 mod store;
 
 use datafusion::sql::parser::Statement as DataFusionStatement;
@@ -46,6 +47,15 @@ pub(super) fn parse_own(sql: &str, tokens: &[TokenWithSpan]) -> Result<Option<St
     Ok(statement)
 }
 
+/// Returns the definition of a table with these columns, as DataFusion's parser reads it.
+fn defined(table: &ObjectName, columns: &str) -> Result<DataFusionStatement> {
+    let plain = format!("CREATE TABLE {table} ({columns})");
+    let mut parsed = Parser::parse_sql(&DIALECT, &plain).map_err(|e| parser_error(&e))?;
+    let statement: SqlStatement =
+        parsed.pop().ok_or_else(|| Error::internal("a table without a statement"))?;
+    Ok(DataFusionStatement::Statement(Box::new(statement)))
+}
+
 fn over(tokens: &[TokenWithSpan]) -> Parser<'static> {
     Parser::new(&DIALECT).with_tokens_with_locations(tokens.to_vec())
 }
@@ -88,6 +98,9 @@ impl Reader<'_> {
         }
         if self.words(&["CREATE"]) {
             return self.create();
+        }
+        if self.words(&["ALTER", "TABLE"]) {
+            return self.alter_table().map(Some);
         }
         if self.words(&["DROP"]) {
             return self.drop();
@@ -296,29 +309,28 @@ impl Reader<'_> {
         self.expect_symbol(&Token::LParen)?;
         let mut columns = Vec::new();
         loop {
-            let name = self.parser.parse_identifier().map_err(|e| parser_error(&e))?;
-            let data_type = self.parser.parse_data_type().map_err(|e| parser_error(&e))?;
-            for function in VALUE_FUNCTIONS {
-                if self.words(&[function]) {
-                    let key = format!("function.{}", folded(&name));
-                    options.push((key, function.to_lowercase()));
-                }
+            let (name, column, function) = self.column()?;
+            if let Some(function) = function {
+                options.push((format!("function.{name}"), function));
             }
-            let not_null = self.words(&["NOT", "NULL"]);
-            let null = if not_null { " NOT NULL" } else { "" };
-            columns.push(format!("{name} {data_type}{null}"));
+            columns.push(column);
             if !self.symbol(&Token::Comma) {
                 break;
             }
         }
         self.expect_symbol(&Token::RParen)?;
-        let plain = format!("CREATE TABLE {table} ({})", columns.join(", "));
-        let mut parsed = Parser::parse_sql(&DIALECT, &plain).map_err(|e| parser_error(&e))?;
-        let statement: SqlStatement =
-            parsed.pop().ok_or_else(|| Error::internal("a table without a statement"))?;
-        Ok(DataFusionStatement::Statement(Box::new(statement)))
+        defined(table, &columns.join(", "))
     }
 
+    /// Reads `name type [FUNCTION] [NOT NULL]`; returns the name, what a plain definition says, and the function.
+    fn column(&mut self) -> Result<(String, String, Option<String>)> {
+        let name = self.parser.parse_identifier().map_err(|e| parser_error(&e))?;
+        let data_type = self.parser.parse_data_type().map_err(|e| parser_error(&e))?;
+        let function = VALUE_FUNCTIONS.into_iter().find(|function| self.words(&[function]));
+        let null = if self.words(&["NOT", "NULL"]) { " NOT NULL" } else { "" };
+        let column = format!("{name} {data_type}{null}");
+        Ok((folded(&name), column, function.map(str::to_lowercase)))
+    }
     fn drop(&mut self) -> Result<Option<Statement>> {
         let kind = ["TABLE", "VIEW", "CATALOG"].into_iter().find(|kind| self.words(&[kind]));
         let Some(kind) = kind else { return Ok(None) };

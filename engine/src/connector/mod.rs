@@ -8,13 +8,15 @@
 //! A connector must never let one unreadable table hide the others, drop a column whose type it does not
 //! know, put a secret into anything that can be printed, or do I/O in [`RowSource::negotiate`].
 
+mod changes;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,8 @@ use crate::scope::QueryScope;
 use crate::settings::QuerySettings;
 use crate::statistics::TableStatistics;
 use crate::{Error, Result};
+
+pub use self::changes::{AlterTable, Batch, RowChanger};
 
 /// What a table is, for listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +237,11 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Changes a table's definition.
+    async fn alter_table(&self, schema: &str, table: &str, _change: AlterTable) -> Result<()> {
+        Err(self.refuse(&format!("ALTER TABLE {schema}.{table}")))
+    }
+
     /// Returns what changes rows that a query found in a table of this catalog.
     ///
     /// # Errors
@@ -305,37 +314,6 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     fn refuse(&self, statement: &str) -> Error {
         Error::not_supported(format!("{statement} in a catalog of kind {}", self.kind()))
     }
-}
-
-/// An update of several tables of one catalog: all of it becomes visible at once, or nothing.
-/// Dropping it abandons it.
-#[async_trait]
-pub trait Batch: fmt::Debug + Send + Sync {
-    /// Adds the rows of a stream to a table; returns how many. Columns are matched by position.
-    async fn insert(
-        &mut self,
-        session: &dyn Session,
-        schema: &str,
-        table: &str,
-        rows: SendableRecordBatchStream,
-    ) -> Result<u64>;
-
-    /// Makes everything visible; returns the version at which it is.
-    async fn commit(self: Box<Self>) -> Result<u64>;
-}
-
-/// Changes rows of one table that a query found there. If the table has changed since the query began, nothing is changed
-/// and the error's code is `COMMIT_CONFLICT`.
-#[async_trait]
-pub trait RowChanger: fmt::Debug + Send + Sync {
-    /// The columns by which a row is found again; no change may touch them.
-    fn key(&self) -> &[String];
-
-    /// Puts rows in the place of those with their keys; they have all columns of the table, by position. Returns how many.
-    async fn put(&self, rows: SendableRecordBatchStream, session: &dyn Session) -> Result<u64>;
-
-    /// Deletes the rows of these keys, which have the columns of [`Self::key`], by position. Returns how many.
-    async fn delete(&self, keys: SendableRecordBatchStream, session: &dyn Session) -> Result<u64>;
 }
 
 /// A piece of work that the planner offers to a source.
