@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::connector::ReadVersion;
 use crate::settings::QuerySettings;
-use crate::statistics::{Counts, KeptStatistics, Said, TableKey, TableStatistics};
+use crate::statistics::{Counts, KeptStatistics, TableKey, TableStatistics};
 use crate::{Error, Result};
 
 type Slot = Arc<OnceCell<Arc<dyn Any + Send + Sync>>>;
@@ -68,11 +68,6 @@ impl QueryScope {
     /// Returns what scans of a table counted before.
     pub fn counts(&self, table: &TableKey) -> Counts {
         self.kept.as_ref().map(|kept| kept.counts(table)).unwrap_or_default()
-    }
-
-    /// What sources said to earlier queries; `None` where each query asks for itself.
-    pub fn said(&self) -> Option<&Said> {
-        self.kept.as_ref().map(|kept| kept.said())
     }
 
     /// Returns the query's resource named `key`, creating it by `create` if this is its first use.

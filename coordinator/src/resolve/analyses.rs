@@ -12,9 +12,7 @@ use async_trait::async_trait;
 use datafusion::object_store::path::{Path, PathPart};
 use datafusion::object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload};
 use meshwork_engine::environment::{instant, within};
-use meshwork_engine::statistics::{
-    Counted, Counts, KeptStatistics, Said, TableKey, TableStatistics,
-};
+use meshwork_engine::statistics::{Counted, Counts, KeptStatistics, TableKey, TableStatistics};
 use meshwork_engine::{Error, Result};
 use parking_lot::Mutex;
 
@@ -32,8 +30,6 @@ const N_REMEMBERED_MAX: usize = 10_000;
 pub(crate) struct Analyses {
     /// What scans counted, on this coordinator, since it began.
     pub(crate) counted: Arc<Counted>,
-    /// What sources said of their tables, to queries of this coordinator.
-    pub(crate) said: Said,
     store: Arc<dyn ObjectStore>,
     remembered: Mutex<BTreeMap<TableKey, Remembered>>,
 }
@@ -47,7 +43,7 @@ struct Remembered {
 impl Analyses {
     /// Returns those of a root.
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { counted: Arc::default(), said: Said::default(), store, remembered: Mutex::default() }
+        Self { counted: Arc::default(), store, remembered: Mutex::default() }
     }
 
     /// Keeps the statistics of a table in place of older ones.
@@ -131,10 +127,6 @@ impl KeptStatistics for Analyses {
 
     fn counts(&self, table: &TableKey) -> Counts {
         self.counted.of_table(table)
-    }
-
-    fn said(&self) -> &Said {
-        &self.said
     }
 }
 

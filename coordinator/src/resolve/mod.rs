@@ -345,16 +345,14 @@ impl Resolver {
         self.remembered.of(catalog)?.columns(schema, table, scope).await.map(Some)
     }
 
-    /// Forgets what is remembered of a catalog's names and tables: something was made or dropped in it.
+    /// Forgets what is remembered of a catalog's names: something was made or dropped in it.
     pub(crate) fn forget(&self, catalog: &str) {
         self.remembered.forget(catalog);
-        self.analyses.said.forget(catalog);
     }
 
-    /// Forgets what is remembered of all catalogs' names and tables.
+    /// Forgets what is remembered of all catalogs' names.
     pub(crate) fn forget_all(&self) {
         self.remembered.forget_all();
-        self.analyses.said.forget_all();
     }
 
     async fn other_spelling(&self, name: &TableName, age: Age) -> Result<Option<(String, String)>> {

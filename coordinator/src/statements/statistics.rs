@@ -193,8 +193,6 @@ pub(super) async fn show_stats(
     if let Found::Table(table) = &found
         && let Some(remote) = (table.as_ref() as &dyn Any).downcast_ref::<RemoteTable>()
     {
-        // Who asks wants to know what is true now.
-        resolver.analyses().said.forget(&name.catalog);
         let known = remote.statistics().await;
         return shown(&table.schema(), &known);
     }

@@ -1,4 +1,4 @@
-//! What a scan is expected to return: asked of the source at most once per query, given to DataFusion as estimates.
+//! What a scan is expected to return: asked of the source once per query, given to DataFusion as estimates.
 //!
 //! DataFusion gets no least and greatest values from here. It takes what a filter leaves between two bounds for
 //! proven, inexact bounds too: `x >= 9` over a column whose statistics are old and say that 9 is the greatest
@@ -15,7 +15,7 @@ use futures::FutureExt;
 
 use super::{JoinKind, RemoteScan};
 use crate::connector::RowSource;
-use crate::environment::{instant, within};
+use crate::environment::within;
 use crate::scope::QueryScope;
 use crate::statistics::{TableKey, TableStatistics, n_distinct_left, selectivity};
 
@@ -39,8 +39,8 @@ impl RemoteScan {
     }
 }
 
-/// Returns what is known of a whole table: what its source says or said a moment ago, and where it says nothing, what
-/// `ANALYZE` kept; and what scans have counted. Asks both at most once per query; a failure is logged and nothing is known.
+/// Returns what is known of a whole table: what its source says, and where it says nothing, what `ANALYZE` kept; and
+/// what scans have counted. Asks both once per query; a failure is logged and nothing is known.
 pub(super) async fn of_table(
     whole: &RemoteScan,
     source: &Arc<dyn RowSource>,
@@ -71,19 +71,10 @@ async fn said(
     source: &dyn RowSource,
     scope: &Arc<QueryScope>,
 ) -> TableStatistics {
-    if let Some(said) = scope.said().and_then(|said| said.of_table(whole)) {
-        return said;
-    }
-    let since = instant();
     let asked =
         within(STATISTICS_DEADLINE, "asking for statistics", source.statistics(whole, scope));
     match asked.await.and_then(|said| said) {
-        Ok(statistics) => {
-            if let Some(said) = scope.said() {
-                said.keep(since, whole, &statistics);
-            }
-            statistics
-        }
+        Ok(said) => said,
         Err(error) => {
             tracing::warn!(table = whole.display_name(), %error, "planned without statistics");
             TableStatistics::default()

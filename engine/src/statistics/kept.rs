@@ -1,4 +1,4 @@
-//! Statistics that outlast a query: those that `ANALYZE` took, what scans counted and what sources said a moment ago.
+//! Statistics that outlast a query: those that `ANALYZE` took and what scans counted, found by the table's name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::Schema;
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 
-use super::{Counts, Said, TableStatistics};
+use super::{Counts, TableStatistics};
 
 /// The whole name of a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,9 +35,6 @@ pub trait KeptStatistics: fmt::Debug + Send + Sync {
 
     /// Returns what scans of a table counted.
     fn counts(&self, table: &TableKey) -> Counts;
-
-    /// What sources said of their tables.
-    fn said(&self) -> &Said;
 }
 
 impl TableStatistics {

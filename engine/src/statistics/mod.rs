@@ -1,9 +1,9 @@
 //! What is known of a table's values without reading them. Only plans follow from it, never an answer.
 //!
 //! ```text
-//! RowSource::statistics ─► said ─┐                             what ANALYZE kept (KeptStatistics) ─┐
-//!                                ├─► TableStatistics of the whole table ◄──────────────────────────┘
-//! what scans counted ────────────┘
+//! RowSource::statistics ─┐                             what ANALYZE kept (KeptStatistics) ─┐
+//!                        ├─► TableStatistics of the whole table ◄──────────────────────────┘
+//! what scans counted ────┘
 //!                              │   distribution   one column: how many rows are equal to, or below, a value
 //!                              │   estimate       conditions: which fraction of the rows passes
 //!                              ▼
@@ -18,7 +18,6 @@ mod estimate;
 mod kept;
 mod of_plan;
 mod parts;
-mod said;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -33,7 +32,6 @@ pub use estimate::{Selectivity, n_distinct_left, selectivity};
 pub use kept::{KeptStatistics, TableKey};
 pub use of_plan::of_plan;
 pub use parts::combined;
-pub use said::Said;
 pub use text::{literal_of_text, text_of_literal};
 
 use self::distribution::Place;
