@@ -62,7 +62,7 @@ pub use log::record::{
     App, CloneOf, ColumnStats, FileChecksums, FileEntry, Merge, Operation, Record, TableChange,
     TransactionId,
 };
-pub use log::state::{State, TableState};
+pub use log::state::{AppState, State, TableState};
 pub use snapshot::{ReadAt, Snapshot, TableSnapshot};
 pub use table::{
     Alteration, Column, ColumnRole, ColumnSpec, ColumnType, DELETED_COLUMN, InFile, TableDef,

@@ -33,7 +33,7 @@ impl Database {
             let Some(found) = state.tables.get(&table) else {
                 return Err(Error::Conflict { reason: format!("table {table} was dropped") });
             };
-            let newest = TableSnapshot::new(Arc::clone(found), state.version)?;
+            let newest = TableSnapshot::new(Arc::clone(found), state.version, state.low_water)?;
             let sizes: Vec<DeltaSize> =
                 newest.chosen().iter().map(|delta| DeltaSize::from(delta.as_ref())).collect();
             let Some(due) = policy.next(&sizes) else { break };

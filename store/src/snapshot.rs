@@ -90,7 +90,7 @@ impl Snapshot {
                 begins: table.begins,
             });
         }
-        TableSnapshot::new(Arc::clone(table), self.version)
+        TableSnapshot::new(Arc::clone(table), self.version, self.state.low_water)
     }
 
     /// Returns the table of an identity as of the version; None if there is none, or not yet.
@@ -99,7 +99,9 @@ impl Snapshot {
     /// As [`Self::table`].
     pub fn table_of(&self, id: TableId) -> Result<Option<TableSnapshot>> {
         let found = self.state.tables.get(&id).filter(|table| table.begins <= self.version);
-        found.map(|table| TableSnapshot::new(Arc::clone(table), self.version)).transpose()
+        found
+            .map(|table| TableSnapshot::new(Arc::clone(table), self.version, self.state.low_water))
+            .transpose()
     }
 }
 
@@ -112,18 +114,23 @@ pub struct TableSnapshot {
     table: Arc<TableState>,
     def: Arc<TableDef>,
     version: Version,
+    low_water: Version,
     chosen: Vec<Arc<Delta>>,
 }
 
 impl TableSnapshot {
-    pub(crate) fn new(table: Arc<TableState>, version: Version) -> Result<Self> {
+    pub(crate) fn new(
+        table: Arc<TableState>,
+        version: Version,
+        low_water: Version,
+    ) -> Result<Self> {
         let def = Arc::clone(table.def_at(version));
         let cost = |delta: &Delta| delta.rows() + delta.files.len() as u64 * FILE_COST_ROWS;
         let Some(chosen) = table.deltas.spanning(PRIMARY, version, cost) else {
             let evidence = format!("no deltas hold the updates up to {version}");
             return Err(Error::corrupt(table.def.full_name(), evidence));
         };
-        Ok(Self { table, def, version, chosen })
+        Ok(Self { table, def, version, low_water, chosen })
     }
 
     /// Returns the same read from other deltas: for checks, because the rows are the same.
@@ -138,7 +145,7 @@ impl TableSnapshot {
         let mut chosen: Vec<_> = deltas.iter().filter_map(|id| all.get(*id).cloned()).collect();
         chosen.sort_by_key(|delta| delta.id);
         let (table, def) = (Arc::clone(&self.table), Arc::clone(&self.def));
-        Ok(Self { table, def, version: self.version, chosen })
+        Ok(Self { table, def, version: self.version, low_water: self.low_water, chosen })
     }
 
     /// Returns the definition that the version had.
@@ -154,6 +161,29 @@ impl TableSnapshot {
     /// Returns the log position of the last record with rows for it: what was computed from the rows rests on it.
     pub fn changed_lsn(&self) -> u64 {
         self.table.changed_lsn
+    }
+
+    /// Returns the version at which the table was made.
+    pub fn begins(&self) -> Version {
+        self.table.begins
+    }
+
+    /// Returns the version after which each update of the table can still be told from the others.
+    pub fn updates_are_known_after(&self) -> Version {
+        self.low_water.max(self.table.begins)
+    }
+
+    /// Returns the versions after that one, up to this, in which rows came.
+    pub fn updates_after(&self, version: Version) -> Vec<Version> {
+        let within = |range: &VersionRange| {
+            (range.lo.0.max(version.0 + 1)..=range.hi.0.min(self.version.0)).map(Version)
+        };
+        self.table.deltas.updates().iter().flat_map(within).collect()
+    }
+
+    /// Returns the rows that came in a version; None if it was no update, or is not known any more.
+    pub fn update(&self, version: Version) -> Option<&Arc<Delta>> {
+        self.table.deltas.get(DeltaId { index: PRIMARY, v: VersionRange::single(version) })
     }
 
     /// Returns all deltas of the table, also those that this version is not read from.

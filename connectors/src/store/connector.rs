@@ -7,19 +7,20 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use meshwork_engine::connector::{
-    AlterTable, Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, NamedStore, ReadVersion,
-    Retention, RowChanger, TableEntry, TableKind,
+    AlterTable, Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, FeedEntry, NamedStore,
+    ReadVersion, Retention, RowChanger, TableEntry, TableKind,
 };
 use meshwork_engine::environment;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::{Error, Result};
 use meshwork_store::{
-    CheckDepth, Database, Error as StoreError, Location, Options, ReadAt, Snapshot, TableDef,
-    TableSnapshot, Version,
+    AppState, CheckDepth, Database, Error as StoreError, Location, Options, ReadAt, Snapshot,
+    TableDef, TableSnapshot, Version,
 };
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::change_feed::{self, ChangeFeed};
 use super::define::{alteration, specification};
 use super::maintenance::{self, Maintenance};
 use super::table::StoreTable;
@@ -183,8 +184,14 @@ impl Connector for Store {
         version: ReadVersion,
         scope: &Arc<QueryScope>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        let found = self.shared.pinned_table(schema, table, version, scope).await?;
-        Ok(found.map(|found| Arc::new(StoreTable::new(Arc::clone(&self.shared), found)) as _))
+        if let Some(found) = self.shared.pinned_table(schema, table, version, scope).await? {
+            return Ok(Some(Arc::new(StoreTable::new(Arc::clone(&self.shared), found))));
+        }
+        let Some(changed) = table.strip_suffix(change_feed::SUFFIX) else { return Ok(None) };
+        match self.shared.pinned_table(schema, changed, version, scope).await? {
+            Some(found) => Ok(Some(Arc::new(ChangeFeed::new(Arc::clone(&self.shared), found)?))),
+            None => Ok(None),
+        }
     }
 
     fn stores(&self) -> Vec<NamedStore> {
@@ -229,7 +236,7 @@ impl Connector for Store {
 
     fn changer(&self, table: &dyn TableProvider) -> Result<Box<dyn RowChanger>> {
         let table: Option<&StoreTable> = (table as &dyn Any).downcast_ref();
-        let table = table.ok_or_else(|| Error::internal("a store's table is another's"))?;
+        let table = table.ok_or_else(|| Error::not_supported("a change of what has come"))?;
         Ok(Box::new(table.changer()?))
     }
 
@@ -297,6 +304,19 @@ impl Connector for Store {
             Some(database) => self.shared.named(listings::changes(database).await),
             None => Ok(Vec::new()),
         }
+    }
+
+    async fn feeds(&self) -> Result<Vec<FeedEntry>> {
+        let Some(database) = found(self.shared.database().await)? else { return Ok(Vec::new()) };
+        // Looks for commits of others first.
+        self.shared.named(database.snapshot(ReadAt::Committed).await)?;
+        let state = database.state();
+        let entry = |(feed, state): (&str, &AppState)| FeedEntry {
+            feed: feed.to_owned(),
+            number: state.seq,
+            version: state.applied.version.0,
+        };
+        Ok(state.feeds().map(entry).collect())
     }
 
     async fn begin_batch(&self) -> Result<Box<dyn Batch>> {

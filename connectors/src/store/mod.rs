@@ -12,6 +12,7 @@
 //! merge.rs       rows of one key folded, in version order
 //! writes.rs      rows in: one statement or a batch of several
 //! changes.rs     rows that a query found, changed or deleted
+//! change_feed.rs rows as they came, update by update: "t$changes"
 //! maintenance.rs deltas merged, versions and files let go: behind commits, by OPTIMIZE and VACUUM
 //! listings.rs    what a store is made of and how it became so, as tables
 //! errors.rs      meshwork_store::Error  ->  engine::Error
@@ -19,6 +20,7 @@
 //!
 //! The store's own rules (commit protocol, format) live in `meshwork_store` and are not repeated here.
 
+mod change_feed;
 mod changes;
 mod connector;
 mod define;

@@ -208,7 +208,7 @@ fn columns_to_read<'a>(
 
 /// Reads `names` of the files, and each file's version if asked to. Files of earlier definitions are read as such, and their
 /// columns then called, typed and filled as they are now.
-fn read(
+pub(super) fn read(
     scan: &Scan<'_>,
     files: Vec<Arc<FileEntry>>,
     names: &[&str],

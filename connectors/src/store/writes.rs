@@ -58,6 +58,10 @@ impl Batch for StoreBatch {
         collect(&self.shared, &mut self.batch, def, rows, held, fit).await
     }
 
+    fn of_feed(&mut self, feed: &str, number: u64) {
+        self.batch.of_feed(feed, number);
+    }
+
     async fn commit(self: Box<Self>) -> Result<u64> {
         let tables = self.batch.tables();
         let committed = self.batch.commit().await;

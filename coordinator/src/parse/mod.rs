@@ -119,7 +119,10 @@ pub(crate) enum Statement {
         statement: Box<Statement>,
     },
     BeginBatch,
-    CommitBatch,
+    /// `COMMIT [AS APP 'feed' SEQ number]`
+    CommitBatch {
+        feed: Option<(String, u64)>,
+    },
     RollbackBatch,
 }
 

@@ -92,6 +92,7 @@ impl SystemTables {
         match table {
             "changes" => self.changes().await.map(Some),
             "deltas" => self.deltas().await.map(Some),
+            "feeds" => self.feeds().await.map(Some),
             "nodes" => self.nodes().map(Some),
             "observed_stats" => observed_stats(counted).map(Some),
             "tasks" => self.tasks().map(Some),
@@ -213,6 +214,18 @@ impl SystemTables {
         ])
     }
 
+    /// How far feeds of versioned stores have come.
+    async fn feeds(&self) -> Result<Arc<dyn TableProvider>> {
+        let feeds = |connector: Arc<dyn Connector>| async move { connector.feeds().await }.boxed();
+        let rows = self.of_catalogs("listing feeds", feeds).await?;
+        table_of(vec![
+            ("catalog", texts(rows.iter().map(|(catalog, _)| Some(catalog.clone())))),
+            ("feed", texts(rows.iter().map(|(_, feed)| Some(feed.feed.clone())))),
+            ("number", numbers(rows.iter().map(|(_, feed)| feed.number))),
+            ("version", numbers(rows.iter().map(|(_, feed)| feed.version))),
+        ])
+    }
+
     /// Asks all catalogs the same at once. Those that cannot be made, which `catalogs` shows, have no answer.
     async fn of_catalogs<T>(
         &self,
@@ -286,6 +299,7 @@ pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
         "catalogs",
         "changes",
         "deltas",
+        "feeds",
         "nodes",
         "observed_stats",
         "pushdown_rules",

@@ -19,10 +19,21 @@ pub(super) async fn begin_batch(context: &QueryContext<'_>) -> Result<u64> {
     Ok(0)
 }
 
-/// Makes the open batch visible; returns no count, because a batch spans tables.
-pub(super) async fn commit_batch(context: &QueryContext<'_>) -> Result<u64> {
+/// Makes the open batch visible, unless it is of a feed that has committed its number before; returns no count, because a
+/// batch spans tables.
+pub(super) async fn commit_batch(
+    context: &QueryContext<'_>,
+    feed: Option<(String, u64)>,
+) -> Result<u64> {
     let batch = context.session.batch.lock().await.take().ok_or_else(no_batch)?;
-    if let Some((catalog, batch)) = batch.target {
+    if batch.target.is_none() && feed.is_some() {
+        return Err(Error::user("NO_BATCH", "an update batch without INSERT is of no catalog")
+            .with_hint("A feed counts in the catalog that its batches are of: INSERT first."));
+    }
+    if let Some((catalog, mut batch)) = batch.target {
+        if let Some((feed, number)) = &feed {
+            batch.of_feed(feed, *number);
+        }
         let version = batch.commit().await?;
         tracing::info!(catalog, version, "update batch committed");
     }

@@ -67,7 +67,7 @@ pub(crate) async fn change(
             context.coordinator.resolver.connector(&catalog)?.vacuum(keep).await
         }
         Statement::BeginBatch => batches::begin_batch(context).await,
-        Statement::CommitBatch => batches::commit_batch(context).await,
+        Statement::CommitBatch { feed } => batches::commit_batch(context, feed).await,
         Statement::RollbackBatch => batches::rollback_batch(context).await,
         Statement::Plan(_) | Statement::Show(_) | Statement::Explain { .. } => {
             Err(Error::internal("a query came where a change was expected"))

@@ -23,6 +23,10 @@ pub trait Batch: fmt::Debug + Send + Sync {
         rows: SendableRecordBatchStream,
     ) -> Result<u64>;
 
+    /// Makes this batch that number of a feed: if the feed has committed it before, or a later one, [`Self::commit`] changes
+    /// nothing.
+    fn of_feed(&mut self, feed: &str, number: u64);
+
     /// Makes everything visible; returns the version at which it is.
     async fn commit(self: Box<Self>) -> Result<u64>;
 }

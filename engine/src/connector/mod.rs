@@ -119,6 +119,17 @@ pub enum ReadVersion {
     AsOf(i64),
 }
 
+/// A feed of a versioned store that numbers its batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// What it calls itself.
+    pub feed: String,
+    /// The number of its last batch.
+    pub number: u64,
+    /// The version that this batch made.
+    pub version: u64,
+}
+
 impl ReadVersion {
     /// Says that catalogs of this kind keep one state only.
     ///
@@ -302,6 +313,11 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the last changes of a versioned store, the newest first; nothing where there is no such thing.
     async fn changes(&self) -> Result<Vec<ChangeEntry>> {
+        Ok(Vec::new())
+    }
+
+    /// Returns how far feeds have come that number their batches; nothing where there is no such thing.
+    async fn feeds(&self) -> Result<Vec<FeedEntry>> {
         Ok(Vec::new())
     }
 

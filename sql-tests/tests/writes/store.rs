@@ -1,4 +1,4 @@
-//! Rows of a store's table that several sessions change at the same time.
+//! Rows of a store's table that several sessions change at the same time, and what is told of these changes.
 
 use anyhow::{Result, ensure};
 use arrow::array::AsArray;
@@ -39,6 +39,16 @@ async fn each_change_of_a_row_counts_once() -> Result<()> {
     ensure!(counters(&mut client).await? == [0, 0]);
     let Err(error) = client.run(COUNT_UP).await else { panic!("an old version was changed") };
     ensure!(error.code == "CHANGE_REFUSED", "{error}");
+
+    client.run("RESET SESSION read_version").await?;
+    client.run("RESTORE TABLE facts.t.counters TO VERSION AS OF 1").await?;
+    let updates = "SELECT count(*) FROM facts.t.\"counters$changes\"";
+    let Err(error) = client.query(updates).await else { panic!("a restore has no rows") };
+    ensure!(error.code == "NOT_SUPPORTED" && error.message.contains("restored"), "{error}");
+    // The first update has two rows, each of the others one.
+    let before = format!("{updates} WHERE _version <= {}", n_counted + 1);
+    let found = client.query(&before).await?;
+    ensure!(found[0].column(0).as_primitive::<Int64Type>().value(0) == n_counted + 2);
     Ok(())
 }
 

@@ -130,6 +130,11 @@ impl State {
         self.tables.values().map(Arc::as_ref)
     }
 
+    /// Returns feeds by name, each with its last batch.
+    pub fn feeds(&self) -> impl Iterator<Item = (&str, &AppState)> {
+        self.apps.iter().map(|(feed, state)| (feed.as_str(), state))
+    }
+
     /// Returns the files of all deltas.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
         self.tables().flat_map(|table| table.deltas.iter()).flat_map(|delta| &delta.files)

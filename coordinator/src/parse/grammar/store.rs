@@ -27,7 +27,7 @@ impl Reader<'_> {
         } else if self.words(&["BEGIN", "UPDATE", "BATCH"]) {
             Statement::BeginBatch
         } else if self.words(&["COMMIT"]) {
-            Statement::CommitBatch
+            Statement::CommitBatch { feed: self.feed()? }
         } else if self.words(&["ROLLBACK"]) {
             Statement::RollbackBatch
         } else {
@@ -43,6 +43,17 @@ impl Reader<'_> {
         }
         self.expect_words(&["TO"])?;
         Ok(Statement::Restore { tables, version: self.version()? })
+    }
+
+    /// Reads `AS APP 'feed' SEQ number` if it is there.
+    fn feed(&mut self) -> Result<Option<(String, u64)>> {
+        if !self.words(&["AS", "APP"]) {
+            return Ok(None);
+        }
+        let feed = self.parser.parse_literal_string().map_err(|e| parser_error(&e))?;
+        self.expect_words(&["SEQ"])?;
+        let number = self.parser.parse_literal_uint().map_err(|e| parser_error(&e))?;
+        Ok(Some((feed, number)))
     }
 
     /// Reads `VERSION AS OF number` or `TIMESTAMP AS OF time`.
