@@ -234,10 +234,13 @@ impl Connector for Store {
         self.shared.named(altered).map(|_def| ())
     }
 
-    fn changer(&self, table: &dyn TableProvider) -> Result<Box<dyn RowChanger>> {
+    fn changer(&self, table: &dyn TableProvider, name: &str) -> Result<Box<dyn RowChanger>> {
         let table: Option<&StoreTable> = (table as &dyn Any).downcast_ref();
-        let table = table.ok_or_else(|| Error::not_supported("a change of what has come"))?;
-        Ok(Box::new(table.changer()?))
+        match table {
+            Some(table) => Ok(Box::new(table.changer()?)),
+            // The stream of a table's changes, which is no table.
+            None => Err(Error::not_supported(format!("UPDATE and DELETE of \"{name}\""))),
+        }
     }
 
     async fn optimize(&self, schema: &str, table: &str, full: bool) -> Result<u64> {

@@ -66,7 +66,8 @@ async fn change_found_rows(
     let resolver = &context.coordinator.resolver;
     let name = resolver.full_name(&reference_parts(&statement.table_name), &context.snapshot)?;
     let provider = source_as_provider(&statement.target)?;
-    let changer = resolver.connector(&name.catalog)?.changer(provider.as_ref())?;
+    let changer =
+        resolver.connector(&name.catalog)?.changer(provider.as_ref(), &name.to_string())?;
     if context.snapshot.read_version() != ReadVersion::Committed {
         let message = format!("table \"{name}\" cannot be changed as of an earlier version");
         return Err(Error::user("CHANGE_REFUSED", message)

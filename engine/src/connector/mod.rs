@@ -253,12 +253,12 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(&format!("ALTER TABLE {schema}.{table}")))
     }
 
-    /// Returns what changes rows that a query found in a table of this catalog.
+    /// Returns what changes rows that a query found in a table of this catalog, which is called `name`.
     ///
     /// # Errors
     /// `NotSupported` where there is no such thing for the table.
-    fn changer(&self, _table: &dyn TableProvider) -> Result<Box<dyn RowChanger>> {
-        Err(self.refuse("UPDATE and DELETE").with_hint(
+    fn changer(&self, _table: &dyn TableProvider, name: &str) -> Result<Box<dyn RowChanger>> {
+        Err(self.refuse(&format!("UPDATE and DELETE of table \"{name}\"")).with_hint(
             "Rows are changed in tables of postgres, mysql and sqlite catalogs, and in those of a store with a UNIQUE KEY.",
         ))
     }

@@ -9,8 +9,8 @@ use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use meshwork_store::{
-    CheckDepth, ColumnSpec, ColumnType, CompactOptions, DELETED_COLUMN, Database, DeltaId, Error,
-    ReadAt, TableDef, TableKind, TableSnapshot, Version,
+    CheckDepth, ColumnSpec, ColumnType, CompactOptions, DELETED_COLUMN, Database, Delta, DeltaId,
+    Error, ReadAt, TableDef, TableKind, TableSnapshot, Version,
 };
 use proptest::prelude::*;
 
@@ -113,7 +113,25 @@ async fn compact(database: &Database, place: usize, number: usize, moves: bool) 
     }
 }
 
-/// Compares each version, read from all deltas from which it can be.
+/// Applies the rows that came in a version to what was there before.
+async fn replay(database: &Database, def: &TableDef, update: &Delta, model: &mut Model) {
+    for file in &update.files {
+        for batch in database.read_file(def, file).await.unwrap() {
+            let batch = batch.unwrap();
+            let keys = batch.column_by_name("k").unwrap().as_primitive::<Int64Type>();
+            let values = batch.column_by_name("v").unwrap().as_string::<i32>();
+            let deleted = batch.column_by_name(DELETED_COLUMN).unwrap().as_boolean();
+            for row in 0..batch.num_rows() {
+                match deleted.is_valid(row) && deleted.value(row) {
+                    true => model.remove(&keys.value(row)),
+                    false => model.insert(keys.value(row), values.value(row).to_owned()),
+                };
+            }
+        }
+    }
+}
+
+/// Compares each version, read from all deltas from which it can be, and replayed from the one before it.
 async fn compare(database: &Database, history: &[Model]) {
     for (version, model) in history.iter().enumerate() {
         let table = table_at(database, version).await;
@@ -121,6 +139,11 @@ async fn compare(database: &Database, history: &[Model]) {
         for chosen in ways(&table) {
             let forced = table.read_from(&chosen).unwrap();
             assert_eq!(&read(database, &forced).await, model, "version {version}: {chosen:?}");
+        }
+        if let Some(update) = table.update(Version(version as u64)) {
+            let mut replayed = history[version - 1].clone();
+            replay(database, table.def(), update, &mut replayed).await;
+            assert_eq!(&replayed, model, "version {version} replayed");
         }
         assert_eq!(database.check(&table, CheckDepth::Full).await.unwrap(), []);
     }
