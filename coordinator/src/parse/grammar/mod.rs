@@ -1,36 +1,21 @@
 //! The statements that are Meshwork's own, or that it reads differently from DataFusion.
 
-mod alter;
 mod store;
+mod tables;
 
-use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-use meshwork_engine::connector::ReadVersion;
 use meshwork_engine::{Error, Location, Result};
 
-use super::{CreateTable, ExplainMode, Show, Statement, parser_error};
+use super::{ExplainMode, Show, Statement, parser_error};
 
 /// The most parts of a name: catalog, schema, table.
 const NAME_PARTS_MAX: usize = 3;
 
 /// The procedure that forgets names of catalogs; Trino has it under this name.
 const FLUSH: &str = "flush_metadata_cache";
-
-/// Functions that fold a value column of an aggregate table.
-const VALUE_FUNCTIONS: [&str; 9] = [
-    "SUM",
-    "MIN",
-    "MAX",
-    "COUNT",
-    "REPLACE",
-    "REPLACE_IF_NOT_NULL",
-    "FIRST",
-    "BOOL_AND",
-    "BOOL_OR",
-];
 
 static DIALECT: GenericDialect = GenericDialect {};
 
@@ -45,15 +30,6 @@ pub(super) fn parse_own(sql: &str, tokens: &[TokenWithSpan]) -> Result<Option<St
         reader.end()?;
     }
     Ok(statement)
-}
-
-/// Returns the definition of a table with these columns, as DataFusion's parser reads it.
-fn defined(table: &ObjectName, columns: &str) -> Result<DataFusionStatement> {
-    let plain = format!("CREATE TABLE {table} ({columns})");
-    let mut parsed = Parser::parse_sql(&DIALECT, &plain).map_err(|e| parser_error(&e))?;
-    let statement: SqlStatement =
-        parsed.pop().ok_or_else(|| Error::internal("a table without a statement"))?;
-    Ok(DataFusionStatement::Statement(Box::new(statement)))
 }
 
 fn over(tokens: &[TokenWithSpan]) -> Parser<'static> {
@@ -260,77 +236,6 @@ impl Reader<'_> {
         Ok(Statement::CreateCatalog { name, kind, properties, if_not_exists })
     }
 
-    /// `CREATE TABLE [IF NOT EXISTS] name [(columns)] [AGGREGATE|UNIQUE|DUPLICATE KEY (...)] [WITH (...)] [AS query]`
-    fn create_table(&mut self) -> Result<Statement> {
-        let if_not_exists = self.words(&["IF", "NOT", "EXISTS"]);
-        let name = self.name()?;
-        if self.words(&["CLONE"]) {
-            let of = self.name()?;
-            let is_newest = self.parser.peek_token().token == Token::EOF;
-            let version = if is_newest { ReadVersion::Committed } else { self.version()? };
-            return Ok(Statement::CloneTable { name, of, version, if_not_exists });
-        }
-        let mut options = Vec::new();
-        let has_columns = matches!(self.parser.peek_token().token, Token::LParen);
-        let columns = if has_columns { Some(self.columns(&name, &mut options)?) } else { None };
-        for model in ["AGGREGATE", "UNIQUE", "DUPLICATE"] {
-            if self.words(&[model, "KEY"]) {
-                options.push(("model".to_owned(), model.to_lowercase()));
-                options.push(("key".to_owned(), self.identifiers()?.join(",")));
-            }
-        }
-        options.extend(self.with_options()?);
-        let query = if self.words(&["AS"]) {
-            let query = super::parse_foreign(self.rest())?;
-            self.skip_all();
-            Some(Box::new(query))
-        } else {
-            None
-        };
-        if query.is_none() && columns.is_none() {
-            return Err(self.unexpected("a list of columns, or AS and a query"));
-        }
-        let columns = columns.map(Box::new);
-        Ok(Statement::CreateTable(Box::new(CreateTable {
-            name,
-            columns,
-            options,
-            if_not_exists,
-            query,
-        })))
-    }
-
-    /// Reads `(name type [FUNCTION] [NOT NULL], ...)`; functions become options `function.<column>`.
-    fn columns(
-        &mut self,
-        table: &ObjectName,
-        options: &mut Vec<(String, String)>,
-    ) -> Result<DataFusionStatement> {
-        self.expect_symbol(&Token::LParen)?;
-        let mut columns = Vec::new();
-        loop {
-            let (name, column, function) = self.column()?;
-            if let Some(function) = function {
-                options.push((format!("function.{name}"), function));
-            }
-            columns.push(column);
-            if !self.symbol(&Token::Comma) {
-                break;
-            }
-        }
-        self.expect_symbol(&Token::RParen)?;
-        defined(table, &columns.join(", "))
-    }
-
-    /// Reads `name type [FUNCTION] [NOT NULL]`; returns the name, what a plain definition says, and the function.
-    fn column(&mut self) -> Result<(String, String, Option<String>)> {
-        let name = self.parser.parse_identifier().map_err(|e| parser_error(&e))?;
-        let data_type = self.parser.parse_data_type().map_err(|e| parser_error(&e))?;
-        let function = VALUE_FUNCTIONS.into_iter().find(|function| self.words(&[function]));
-        let null = if self.words(&["NOT", "NULL"]) { " NOT NULL" } else { "" };
-        let column = format!("{name} {data_type}{null}");
-        Ok((folded(&name), column, function.map(str::to_lowercase)))
-    }
     fn drop(&mut self) -> Result<Option<Statement>> {
         let kind = ["TABLE", "VIEW", "CATALOG"].into_iter().find(|kind| self.words(&[kind]));
         let Some(kind) = kind else { return Ok(None) };
@@ -507,7 +412,7 @@ fn text_from(sql: &str, from: Location) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::{Statement, parse};
-    use super::ReadVersion;
+    use meshwork_engine::connector::ReadVersion;
 
     #[test]
     fn a_catalog_statement_is_read() {
