@@ -28,7 +28,7 @@ use crate::log::commit::{Committed, Transaction};
 use crate::log::deltas::{Delta, DeltaId};
 use crate::log::record::{FileEntry, Merge, Operation, ReadScope, TableChange};
 use crate::stats::key_bounds;
-use crate::table::{InFile, TableDef, TableId};
+use crate::table::{Column, InFile, TableDef, TableId};
 use crate::version::VersionRange;
 
 /// Bytes per data file, about.
@@ -348,27 +348,13 @@ pub(crate) fn verify(
 
 /// Returns the exact sums of columns over files, by their present names; None where one of the files tells none.
 fn sums<'a>(def: &'a TableDef, files: &[&FileEntry]) -> BTreeMap<&'a str, Option<i128>> {
-    let mut sums: BTreeMap<&str, Option<i128>> = BTreeMap::new();
-    let mut n_told: BTreeMap<&str, usize> = BTreeMap::new();
-    for file in files {
-        for (name, sum) in &file.agg {
-            let Some(name) = def.name_now(name, file.schema) else { continue };
-            let total = sums.entry(name).or_insert(Some(0));
-            *total = total.and_then(|total| total.checked_add(sum.parse::<i128>().ok()?));
-            *n_told.entry(name).or_default() += 1;
-        }
-    }
-    // A file from before a column came has nothing of it, and so nothing to add.
-    let is_new = |name: &str, file: &FileEntry| {
-        def.column(name).is_some_and(|column| {
-            !matches!(def.in_file(column, file.schema), Some(InFile::Column(_)))
+    let total = |column: &Column| {
+        files.iter().try_fold(0i128, |sum, file| match def.in_file(column, file.schema)? {
+            InFile::Column(there) => sum.checked_add(file.agg.get(&there.name)?.parse().ok()?),
+            // A file from before the column came has nothing of it, and so nothing to add.
+            InFile::Value(_) => Some(sum),
         })
     };
-    for (name, total) in &mut sums {
-        let n_without = files.iter().filter(|file| is_new(name, file)).count();
-        if n_told.get(name).copied().unwrap_or_default() + n_without != files.len() {
-            *total = None;
-        }
-    }
-    sums
+    let columns = def.file_columns().into_iter();
+    columns.map(|column| (column.name.as_str(), total(column))).collect()
 }

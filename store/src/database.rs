@@ -211,7 +211,8 @@ impl Database {
             return Err(Error::TableNotFound { table: format!("{namespace}.{name}") });
         };
         let def = Arc::new(table.def.altered(alteration)?);
-        let mut transaction = self.transaction(Operation::Schema).await?;
+        let mut transaction =
+            Transaction::new(self.new_transaction(), Operation::Schema, state.lsn);
         transaction.define.altered.push(Arc::clone(&def));
         self.log.commit(transaction).await?;
         Ok(def)

@@ -112,7 +112,6 @@ const FILE_COST_ROWS: u64 = 4096;
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
     table: Arc<TableState>,
-    def: Arc<TableDef>,
     version: Version,
     low_water: Version,
     chosen: Vec<Arc<Delta>>,
@@ -124,13 +123,12 @@ impl TableSnapshot {
         version: Version,
         low_water: Version,
     ) -> Result<Self> {
-        let def = Arc::clone(table.def_at(version));
         let cost = |delta: &Delta| delta.rows() + delta.files.len() as u64 * FILE_COST_ROWS;
         let Some(chosen) = table.deltas.spanning(PRIMARY, version, cost) else {
             let evidence = format!("no deltas hold the updates up to {version}");
             return Err(Error::corrupt(table.def.full_name(), evidence));
         };
-        Ok(Self { table, def, version, low_water, chosen })
+        Ok(Self { table, version, low_water, chosen })
     }
 
     /// Returns the same read from other deltas: for checks, because the rows are the same.
@@ -144,13 +142,12 @@ impl TableSnapshot {
         all.tile(PRIMARY, range, deltas).map_err(refuse)?;
         let mut chosen: Vec<_> = deltas.iter().filter_map(|id| all.get(*id).cloned()).collect();
         chosen.sort_by_key(|delta| delta.id);
-        let (table, def) = (Arc::clone(&self.table), Arc::clone(&self.def));
-        Ok(Self { table, def, version: self.version, low_water: self.low_water, chosen })
+        Ok(Self { chosen, ..self.clone() })
     }
 
     /// Returns the definition that the version had.
     pub fn def(&self) -> &Arc<TableDef> {
-        &self.def
+        self.table.def_at(self.version)
     }
 
     /// Returns the version.

@@ -213,13 +213,6 @@ impl TableDef {
             }
         }
     }
-
-    /// Returns the present name of a column that is called `name` in files of that definition; None if it is gone.
-    pub(crate) fn name_now(&self, name: &str, schema: u32) -> Option<&str> {
-        let there = self.columns_of(schema)?.into_iter().find(|there| there.name == name)?;
-        let now = self.file_columns().into_iter().find(|column| column.id == there.id)?;
-        Some(now.name.as_str())
-    }
 }
 
 /// Makes rows of files of one definition rows of another.
