@@ -20,8 +20,7 @@ use arrow::array::RecordBatch;
 use crate::batch::{FILE_ROWS_MAX, put};
 use crate::database::Database;
 use crate::delta::file::{EncodedFile, Writer};
-use crate::delta::merge::{Merger, Step};
-use crate::delta::rows::without_deleted;
+use crate::delta::merge::{Hides, Merger, Step};
 use crate::environment::blocking;
 use crate::error::{Error, Result};
 use crate::log::commit::{Committed, Transaction};
@@ -135,7 +134,6 @@ impl Database {
             database: self,
             def: Arc::clone(def),
             into,
-            hides,
             options,
             runs: inputs.iter().map(|delta| delta.files.iter().cloned().collect()).collect(),
             writer: None,
@@ -144,7 +142,7 @@ impl Database {
         };
         match def.key.is_empty() {
             true => job.append().await?,
-            false => job.merge().await?,
+            false => job.merge(hides).await?,
         }
         job.roll().await?;
         verify(def, inputs, &job.files)?;
@@ -152,21 +150,11 @@ impl Database {
     }
 }
 
-/// What stands below a delta that is made, and is hidden by its rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hides {
-    /// Older deltas.
-    Older,
-    /// Nothing: it holds all that there was.
-    Nothing,
-}
-
 /// A compaction under way.
 struct Job<'a> {
     database: &'a Database,
     def: Arc<TableDef>,
     into: DeltaId,
-    hides: Hides,
     options: CompactOptions,
     /// The files of each input that were not read yet.
     runs: Vec<VecDeque<Arc<FileEntry>>>,
@@ -177,8 +165,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn merge(&mut self) -> Result<()> {
-        let mut merger = Merger::new(Arc::clone(&self.def), self.runs.len());
+    async fn merge(&mut self, hides: Hides) -> Result<()> {
+        let mut merger = Merger::new(Arc::clone(&self.def), self.runs.len(), hides);
         loop {
             let step;
             (merger, step) = self.step(merger).await?;
@@ -206,13 +194,10 @@ impl Job<'_> {
     /// Merges and writes until a file is full or more is needed.
     async fn step(&mut self, mut merger: Merger) -> Result<(Merger, Progress)> {
         let mut writer = self.take_writer()?;
-        let (options, hides, def) = (self.options, self.hides, Arc::clone(&self.def));
+        let options = self.options;
         let run = move || -> Result<(Merger, Writer, Progress)> {
             let progress = loop {
                 match merger.step()? {
-                    Step::Rows(rows) if hides == Hides::Nothing => {
-                        writer.push(&without_deleted(&def, rows)?)?;
-                    }
                     Step::Rows(rows) => writer.push(&rows)?,
                     Step::Needs(runs) => break Progress::Needs(runs),
                     Step::Done => break Progress::Done,

@@ -14,8 +14,9 @@
 
 use std::sync::Arc;
 
-use crate::compact::{CompactOptions, Hides};
+use crate::compact::CompactOptions;
 use crate::database::Database;
+use crate::delta::merge::Hides;
 use crate::environment::new_ulid;
 use crate::error::Result;
 use crate::log::commit::{Committed, Transaction};

@@ -35,6 +35,15 @@ const KEYS_PER_BATCH: usize = 8192;
 /// A sorted run, or a piece of one: batches in the order of data files, each key once where a table has one row per key.
 pub type Run = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
+/// What stands below what a merge makes, and is hidden by its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hides {
+    /// Older deltas.
+    Older,
+    /// Nothing: it holds all that there was.
+    Nothing,
+}
+
 /// What a merge does next.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -49,6 +58,7 @@ pub(crate) enum Step {
 /// The merge of sorted runs of one table whose pieces are given one by one.
 pub(crate) struct Merger {
     def: Arc<TableDef>,
+    hides: Hides,
     schema: SchemaRef,
     runs: Vec<Cursor>,
     /// Runs that have rows, as a binary heap: the least key first, of equal keys the oldest run.
@@ -72,8 +82,9 @@ impl fmt::Debug for Merger {
 }
 
 impl Merger {
-    /// Starts the merge of so many runs, which stand in version order. It needs a piece of each.
-    pub(crate) fn new(def: Arc<TableDef>, n_runs: usize) -> Self {
+    /// Starts the merge of so many runs, which stand in version order. It needs a piece of each. Deleted rows that hide nothing
+    /// are left out.
+    pub(crate) fn new(def: Arc<TableDef>, n_runs: usize, hides: Hides) -> Self {
         let schema = def.file_schema();
         let cursor = || Cursor {
             piece: Box::new(std::iter::empty()),
@@ -82,7 +93,7 @@ impl Merger {
             row: 0,
         };
         let runs = (0..n_runs).map(|_| cursor()).collect();
-        Self { def, schema, runs, heap: Vec::new(), waiting: (0..n_runs).collect() }
+        Self { def, hides, schema, runs, heap: Vec::new(), waiting: (0..n_runs).collect() }
     }
 
     /// Gives the next piece of a run that needs one; None at its end.
@@ -238,7 +249,11 @@ impl Merger {
         }
         let sources: Vec<&RecordBatch> = batches.iter().collect();
         let gathered = interleave_record_batch(&sources, &rows)?;
-        fold_batch(&self.def, &self.schema, &gathered, &starts).map(Some)
+        let folded = fold_batch(&self.def, &self.schema, &gathered, &starts)?;
+        Ok(Some(match self.hides {
+            Hides::Older => folded,
+            Hides::Nothing => without_deleted(&self.def, folded)?,
+        }))
     }
 }
 
@@ -255,7 +270,7 @@ impl MergeRuns {
     /// # Errors
     /// What the first batches of the runs fail with.
     pub fn new(def: Arc<TableDef>, runs: Vec<Run>) -> Result<Self> {
-        let mut merger = Merger::new(def, runs.len());
+        let mut merger = Merger::new(def, runs.len(), Hides::Nothing);
         for (at, run) in runs.into_iter().enumerate() {
             merger.give(at, Some(run))?;
         }
@@ -265,7 +280,7 @@ impl MergeRuns {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             match self.merger.step()? {
-                Step::Rows(rows) => return without_deleted(&self.merger.def, rows).map(Some),
+                Step::Rows(rows) => return Ok(Some(rows)),
                 Step::Done => return Ok(None),
                 Step::Needs(runs) => {
                     runs.into_iter().try_for_each(|run| self.merger.give(run, None))?;
