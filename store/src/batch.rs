@@ -19,6 +19,7 @@ use crate::log::commit::{Committed, Transaction};
 use crate::log::deltas::{DeltaId, PRIMARY};
 use crate::log::record::{App, FileEntry, Operation, ReadScope, TableChange, TransactionId};
 use crate::names::data_file;
+use crate::rollup::columns_of;
 use crate::table::{TableDef, TableId};
 use crate::version::{Version, VersionRange};
 
@@ -156,7 +157,7 @@ impl Batch {
     }
 }
 
-/// Sorts, folds and writes the rows of one table.
+/// Sorts, folds and writes the rows of one table and its rollups.
 async fn stage(
     database: &Database,
     staged: Staged,
@@ -165,13 +166,16 @@ async fn stage(
     let Staged { def, batches } = staged;
     let id = database.id().to_string();
     let table = Arc::clone(&def);
-    let to_be = DeltaId { index: PRIMARY, v: VersionRange::single(expected) };
+    let v = VersionRange::single(expected);
     let encode = move || -> Result<Vec<EncodedFile>> {
-        let delta = sort_and_fold(&table, batches)?;
-        let starts = (0..delta.num_rows()).step_by(FILE_ROWS_MAX);
-        let slices =
-            starts.map(|start| delta.slice(start, FILE_ROWS_MAX.min(delta.num_rows() - start)));
-        slices.map(|slice| file::encode(&id, &table, to_be, &slice)).collect()
+        let rows = sort_and_fold(&table, batches)?;
+        let mut files = files_of(&id, &table, DeltaId { index: PRIMARY, v }, &rows)?;
+        for rollup in &table.rollups {
+            let of_rollup = Arc::new(table.of_rollup(rollup));
+            let rows = sort_and_fold(&of_rollup, vec![columns_of(&of_rollup, &rows)?])?;
+            files.extend(files_of(&id, &of_rollup, DeltaId { index: rollup.index, v }, &rows)?);
+        }
+        Ok(files)
     };
     let files = blocking(database.environment().as_ref(), encode).await??;
     stream::iter(files)
@@ -179,6 +183,18 @@ async fn stage(
         .buffered(PUTS_AT_ONCE)
         .try_collect()
         .await
+}
+
+/// Encodes sorted rows as files of a delta.
+pub(crate) fn files_of(
+    database: &str,
+    def: &Arc<TableDef>,
+    delta: DeltaId,
+    rows: &RecordBatch,
+) -> Result<Vec<EncodedFile>> {
+    let starts = (0..rows.num_rows()).step_by(FILE_ROWS_MAX);
+    let slices = starts.map(|start| rows.slice(start, FILE_ROWS_MAX.min(rows.num_rows() - start)));
+    slices.map(|slice| file::encode(database, def, delta, &slice)).collect()
 }
 
 /// Puts a file under a fresh name, and under another one if that fails: a name whose put failed may hold anything.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::compact::verify;
+use crate::compact::{same_sums, verify};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::snapshot::TableSnapshot;
@@ -12,7 +12,7 @@ use crate::stats::key_bounds;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckDepth {
     /// What a listing and the log tell: that all files are there with their sizes, that the keys of a delta ascend from file
-    /// to file, and that merged deltas have the sums of those that say the same.
+    /// to file, and that merged deltas and rollups have the sums of what they were made from.
     Quick,
     /// Every byte and every row as well.
     Full,
@@ -45,6 +45,12 @@ impl Database {
         }
         let mut problems = Vec::new();
         let mut files = BTreeMap::new();
+        for (name, rollup) in table.rollups() {
+            if let Err(evidence) = same_sums(rollup.def(), &table.files(), &rollup.files()) {
+                let object = format!("rollup \"{name}\" of {}", table.def().full_name());
+                problems.push(Problem { object, evidence });
+            }
+        }
         for delta in table.deltas().iter() {
             let mut greatest = None;
             for file in &delta.files {
@@ -57,9 +63,9 @@ impl Database {
                 }
                 files.insert(file.path.as_str(), file);
             }
+            let def = table.def_of(delta.id)?;
             if let Some(same) = table.deltas().saying_the_same(delta.id)
-                && let Err(Error::Corrupt { object, evidence }) =
-                    verify(table.def(), &same, &delta.files)
+                && let Err(Error::Corrupt { object, evidence }) = verify(&def, &same, &delta.files)
             {
                 problems
                     .push(Problem { object, evidence: format!("delta {}: {evidence}", delta.id) });

@@ -102,8 +102,8 @@ impl Database {
         let oldest = of_index.map(|delta| delta.id.v.lo).min();
         let hides = if oldest == Some(into.v.lo) { Hides::Nothing } else { Hides::Older };
         // Versions before a definition came are read by the one before it, so their rows keep all its columns.
-        let def = table.def_at(into.v.hi);
-        let (files, files_moved) = self.folded(def, &inputs, into, hides, options).await?;
+        let def = table.def_at(into.v.hi).of_order(into.index)?;
+        let (files, files_moved) = self.folded(&def, &inputs, into, hides, options).await?;
         let mut transaction =
             Transaction::new(self.new_transaction(), Operation::Compact, state.lsn);
         transaction.read.tables.insert(table.def.id, ReadScope::Any);
@@ -303,36 +303,45 @@ pub(crate) fn verify(
     inputs: &[Arc<Delta>],
     files: &[Arc<FileEntry>],
 ) -> Result<()> {
-    let refuse = |evidence: String| Err(Error::corrupt(def.full_name(), evidence));
-    let from: Vec<&FileEntry> =
-        inputs.iter().flat_map(|delta| delta.files.iter().map(Arc::as_ref)).collect();
-    let into: Vec<&FileEntry> = files.iter().map(Arc::as_ref).collect();
-    let rows = |files: &[&FileEntry]| files.iter().map(|file| file.rows).sum::<u64>();
-    if rows(&into) > rows(&from) {
-        return refuse(format!("{} rows were merged into {}", rows(&from), rows(&into)));
+    let corrupt = |evidence: String| Error::corrupt(def.full_name(), evidence);
+    let from: Vec<Arc<FileEntry>> =
+        inputs.iter().flat_map(|delta| delta.files.iter().map(Arc::clone)).collect();
+    let rows = |files: &[Arc<FileEntry>]| files.iter().map(|file| file.rows).sum::<u64>();
+    if rows(files) > rows(&from) {
+        return Err(corrupt(format!("{} rows were merged into {}", rows(&from), rows(files))));
     }
-    let (was, is) = (sums(def, &from), sums(def, &into));
-    for (column, was) in was {
-        if let (Some(was), Some(Some(is))) = (was, is.get(column))
-            && was != *is
-        {
-            return refuse(format!("the sum of \"{column}\" was {was} and became {is}"));
-        }
-    }
-    let bounds = |files: &[&FileEntry]| {
+    same_sums(def, &from, files).map_err(corrupt)?;
+    let bounds = |files: &[Arc<FileEntry>]| {
         let bounds: Vec<_> = files.iter().filter_map(|file| key_bounds(file)).collect();
         let least = bounds.iter().map(|(least, _)| least.clone()).min();
         (least, bounds.into_iter().map(|(_, greatest)| greatest).max())
     };
-    let ((least, greatest), (new_least, new_greatest)) = (bounds(&from), bounds(&into));
-    if !into.is_empty() && (new_least < least || new_greatest > greatest) {
-        return refuse("keys came that were in none of the deltas".to_owned());
+    let ((least, greatest), (new_least, new_greatest)) = (bounds(&from), bounds(files));
+    if !files.is_empty() && (new_least < least || new_greatest > greatest) {
+        return Err(corrupt("keys came that were in none of the deltas".to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks that rows have the sums of those that they were folded from; `def` has the columns of the former.
+pub(crate) fn same_sums(
+    def: &TableDef,
+    from: &[Arc<FileEntry>],
+    into: &[Arc<FileEntry>],
+) -> Result<(), String> {
+    let (was, is) = (sums(def, from), sums(def, into));
+    for (column, was) in was {
+        if let (Some(was), Some(Some(is))) = (was, is.get(column))
+            && was != *is
+        {
+            return Err(format!("the sum of \"{column}\" was {was} and became {is}"));
+        }
     }
     Ok(())
 }
 
 /// Returns the exact sums of columns over files, by their present names; None where one of the files tells none.
-fn sums<'a>(def: &'a TableDef, files: &[&FileEntry]) -> BTreeMap<&'a str, Option<i128>> {
+fn sums<'a>(def: &'a TableDef, files: &[Arc<FileEntry>]) -> BTreeMap<&'a str, Option<i128>> {
     let total = |column: &Column| {
         files.iter().try_fold(0i128, |sum, file| match def.in_file(column, file.schema)? {
             InFile::Column(there) => sum.checked_add(file.agg.get(&there.name)?.parse().ok()?),

@@ -39,6 +39,7 @@ mod names;
 mod objects;
 pub mod policy;
 mod restore;
+mod rollup;
 mod sealed;
 mod snapshot;
 pub mod stats;
@@ -65,8 +66,8 @@ pub use log::record::{
 pub use log::state::{AppState, State, TableState};
 pub use snapshot::{ReadAt, Snapshot, TableSnapshot};
 pub use table::{
-    Alteration, Column, ColumnRole, ColumnSpec, ColumnType, DELETED_COLUMN, InFile, TableDef,
-    TableId, TableKind, TableSpec, TimeUnit, ValueFunction,
+    Alteration, Column, ColumnRole, ColumnSpec, ColumnType, DELETED_COLUMN, InFile, Rollup,
+    TableDef, TableId, TableKind, TableSpec, TimeUnit, ValueFunction,
 };
 pub use vacuum::{VacuumOptions, Vacuumed};
 pub use version::{Version, VersionRange};

@@ -15,7 +15,7 @@ use crate::table::TableId;
 const LOST_MAX: usize = 3;
 
 impl Database {
-    /// Merges deltas of a table until the policy is content, and returns what was done.
+    /// Fills rollups and merges deltas of a table until the policy is content, and returns what was done.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the table was dropped; otherwise as [`Database::compact`], but for merges that others have done
@@ -26,7 +26,7 @@ impl Database {
         policy: &Policy,
         options: CompactOptions,
     ) -> Result<Vec<Compacted>> {
-        let mut done = Vec::new();
+        let mut done = self.fill_rollups(table).await?;
         let mut n_lost = 0;
         while n_lost < LOST_MAX {
             let state = self.log().refresh().await?;
@@ -34,9 +34,12 @@ impl Database {
                 return Err(Error::Conflict { reason: format!("table {table} was dropped") });
             };
             let newest = TableSnapshot::new(Arc::clone(found), state.version, state.low_water)?;
-            let sizes: Vec<DeltaSize> =
-                newest.chosen().iter().map(|delta| DeltaSize::from(delta.as_ref())).collect();
-            let Some(due) = policy.next(&sizes) else { break };
+            let due = newest.orders().iter().find_map(|order| {
+                let sizes: Vec<DeltaSize> =
+                    order.chosen().iter().map(|delta| DeltaSize::from(delta.as_ref())).collect();
+                policy.next(&sizes)
+            });
+            let Some(due) = due else { break };
             match self
                 .compact(table, &due.from, CompactOptions { level: due.level, ..options })
                 .await

@@ -44,10 +44,15 @@ impl Database {
                 continue;
             }
             // The number is a guess, as that of a batch is.
-            let into = DeltaId { index: PRIMARY, v: restored(self.state().version.next()) };
+            let v = restored(self.state().version.next());
+            let into = |index| DeltaId { index, v };
             let options = CompactOptions::default();
-            let (add, _moved) =
-                self.folded(&def, table.chosen(), into, Hides::Nothing, options).await?;
+            let (mut add, _moved) =
+                self.folded(&def, table.chosen(), into(PRIMARY), Hides::Nothing, options).await?;
+            for rollup in &def.rollups {
+                let into = into(rollup.index);
+                add.extend(self.derived(&def, rollup, table.chosen(), into).await?);
+            }
             transaction.tables.push(TableChange { add, ..TableChange::of(def.id, def.schema) });
             if def.schema != table.def().schema {
                 transaction.define.altered.push(def);

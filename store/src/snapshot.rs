@@ -3,6 +3,7 @@
 //! A snapshot never changes and needs no object store to be asked what it holds; commits that come later do not touch
 //! it. It can be read while its version is retained, and after that as long as a vacuum spares what nobody needs.
 
+use std::iter;
 use std::sync::Arc;
 
 use crate::database::Database;
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::log::deltas::{Delta, DeltaId, Deltas, PRIMARY};
 use crate::log::record::FileEntry;
 use crate::log::state::{State, TableState};
-use crate::table::{TableDef, TableId};
+use crate::table::{Rollup, TableDef, TableId};
 use crate::version::{Version, VersionRange};
 
 /// Which version to read.
@@ -108,10 +109,19 @@ impl Snapshot {
 /// What opening a file costs, in rows that could be read meanwhile.
 const FILE_COST_ROWS: u64 = 4096;
 
+/// What reading a delta costs, in rows.
+fn cost(delta: &Delta) -> u64 {
+    delta.rows() + delta.files.len() as u64 * FILE_COST_ROWS
+}
+
 /// A table at one version.
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
     table: Arc<TableState>,
+    /// The definition that the version had, as the sort order has it.
+    def: Arc<TableDef>,
+    /// The sort order that it is read in.
+    index: u32,
     version: Version,
     low_water: Version,
     chosen: Vec<Arc<Delta>>,
@@ -123,12 +133,30 @@ impl TableSnapshot {
         version: Version,
         low_water: Version,
     ) -> Result<Self> {
-        let cost = |delta: &Delta| delta.rows() + delta.files.len() as u64 * FILE_COST_ROWS;
         let Some(chosen) = table.deltas.spanning(PRIMARY, version, cost) else {
             let evidence = format!("no deltas hold the updates up to {version}");
             return Err(Error::corrupt(table.def.full_name(), evidence));
         };
-        Ok(Self { table, version, low_water, chosen })
+        let def = Arc::clone(table.def_at(version));
+        Ok(Self { table, def, index: PRIMARY, version, low_water, chosen })
+    }
+
+    /// Returns the table as its rollups have it at the version, each with its name: those that hold all updates up to it. Their
+    /// sums are those of the table.
+    pub fn rollups(&self) -> Vec<(String, Self)> {
+        let of_rollup = |rollup: &Rollup| {
+            let index = rollup.index;
+            let chosen = self.table.deltas.spanning(index, self.version, cost)?;
+            let def = Arc::new(self.def.of_rollup(rollup));
+            Some((rollup.name.clone(), Self { def, index, chosen, ..self.clone() }))
+        };
+        self.def.rollups.iter().filter_map(of_rollup).collect()
+    }
+
+    /// Returns the table itself, and as its rollups have it.
+    pub(crate) fn orders(&self) -> Vec<Self> {
+        let rollups = self.rollups().into_iter().map(|(_name, rollup)| rollup);
+        iter::once(self.clone()).chain(rollups).collect()
     }
 
     /// Returns the same read from other deltas: for checks, because the rows are the same.
@@ -139,7 +167,7 @@ impl TableSnapshot {
         let all = &self.table.deltas;
         let range = VersionRange { lo: Version(0), hi: self.version };
         let refuse = |reason| Error::Rows { table: self.def().full_name(), reason };
-        all.tile(PRIMARY, range, deltas).map_err(refuse)?;
+        all.tile(self.index, range, deltas).map_err(refuse)?;
         let mut chosen: Vec<_> = deltas.iter().filter_map(|id| all.get(*id).cloned()).collect();
         chosen.sort_by_key(|delta| delta.id);
         Ok(Self { chosen, ..self.clone() })
@@ -147,7 +175,17 @@ impl TableSnapshot {
 
     /// Returns the definition that the version had.
     pub fn def(&self) -> &Arc<TableDef> {
-        self.table.def_at(self.version)
+        &self.def
+    }
+
+    /// Returns the definition that files of a delta have to follow, as its sort order has it.
+    pub(crate) fn def_of(&self, delta: DeltaId) -> Result<Arc<TableDef>> {
+        self.table.def_at(delta.v.hi).of_order(delta.index)
+    }
+
+    /// Returns the number of the sort order that it is read in: 0 for the table itself.
+    pub fn index(&self) -> u32 {
+        self.index
     }
 
     /// Returns the version.

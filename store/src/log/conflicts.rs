@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::log::commit::Transaction;
 use crate::log::deltas::Deltas;
 use crate::log::record::{ReadScope, TableChange};
-use crate::log::state::{State, too_old};
+use crate::log::state::{State, check_orders, too_old};
 use crate::table::{TableDef, TableId};
 
 /// Says what a commit that came first has done to this one.
@@ -61,6 +61,8 @@ pub(crate) fn validate(state: &State, transaction: &Transaction) -> Result<()> {
         if def.schema != change.schema {
             return conflict(format!("table \"{}\" has a new definition", def.full_name()));
         }
+        check_orders(def, transaction.operation, change)
+            .map_err(|evidence| Error::corrupt(def.full_name(), evidence))?;
         validate_deltas(state, transaction, change)?;
     }
     match transaction.low_water {
@@ -105,7 +107,7 @@ fn validate_deltas(state: &State, transaction: &Transaction, change: &TableChang
         if table.deltas.get(merge.into).is_some() {
             return conflict(format!("delta {} of table \"{}\" is there", merge.into, name()));
         }
-        if let Err(reason) = table.deltas.tile(merge.into.index, merge.into.v, &merge.from) {
+        if let Err(reason) = table.deltas.tile_merge(merge) {
             return conflict(format!("table \"{}\": {reason}", name()));
         }
     }

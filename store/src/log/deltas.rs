@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::record::FileEntry;
+use crate::log::record::{FileEntry, Merge};
 use crate::version::{Version, VersionRange};
 
 /// The table's own sort order, which every table has.
@@ -145,6 +145,11 @@ impl Deltas {
         let widest = self.of(PRIMARY).filter(whole).map(|delta| delta.id.v.hi).max();
         let Some(hi) = widest else { return };
         let before = self.updates.clone();
+        let served = |deltas: &Self| -> Vec<Option<Version>> {
+            let orders: BTreeSet<u32> = deltas.by_id.keys().map(|id| id.index).collect();
+            orders.into_iter().map(|index| deltas.served_from(index, oldest)).collect()
+        };
+        let served_before = served(self);
         let later = self.updates.partition_point(|range| range.hi <= hi);
         self.updates.drain(..later);
         match self.updates.first_mut() {
@@ -152,7 +157,7 @@ impl Deltas {
             _ => self.updates.insert(0, VersionRange { lo: first, hi }),
         }
         // Some version may be read from deltas that end and begin elsewhere.
-        if self.lost(oldest).is_some() {
+        if self.lost(oldest).is_some() || served(self) != served_before {
             self.updates = before;
         }
     }
@@ -171,6 +176,27 @@ impl Deltas {
             hi: update.hi.min(range.hi),
         });
         both.filter(|both| both.lo <= both.hi).map(width).sum()
+    }
+
+    /// Lets those go whose sort order is none of these.
+    pub(crate) fn keep_orders(&mut self, is_kept: impl Fn(u32) -> bool) {
+        self.by_id.retain(|id, _| is_kept(id.index));
+    }
+
+    /// Returns the newest version up to `version` whose rows are not in deltas of a sort order.
+    pub(crate) fn newest_missing(&self, index: u32, version: Version) -> Option<Version> {
+        let held: Vec<VersionRange> = self.of(index).map(|delta| delta.id.v).collect();
+        let mut hi = version;
+        loop {
+            // The newest update up to `hi`; what holds it may hold older ones too.
+            let before = self.updates.partition_point(|range| range.lo <= hi);
+            let update = self.updates.get(before.checked_sub(1)?)?.hi.min(hi);
+            let holds = |range: &&VersionRange| range.lo <= update && update <= range.hi;
+            match held.iter().filter(holds).map(|range| range.lo).min() {
+                None => return Some(update),
+                Some(lo) => hi = Version(lo.0.checked_sub(1)?),
+            }
+        }
     }
 
     /// Takes one in, or says why it cannot be.
@@ -199,6 +225,10 @@ impl Deltas {
         cost: impl Fn(&Delta) -> u64,
     ) -> Option<Vec<Arc<Delta>>> {
         let line = Line::new(self.of(index).filter(|delta| delta.id.v.lo <= version), version);
+        // A rollup may have nothing yet of what came before it.
+        if self.first_update(Version(0), *line.places.first()?).is_some() {
+            return None;
+        }
         let mut best: Vec<Option<Path>> = vec![None; line.places.len()];
         *best.first_mut()? = Some(Path { cost: 0, last: None });
         for place in 0..line.places.len() {
@@ -225,6 +255,16 @@ impl Deltas {
         }
         found.reverse();
         Some(found)
+    }
+
+    /// Checks that a merge has each update that it holds from exactly one delta: of its own sort order, or of the table's, from
+    /// which all others are made.
+    pub(crate) fn tile_merge(&self, merge: &Merge) -> Result<(), String> {
+        let from = merge.from.first().map_or(merge.into.index, |id| id.index);
+        if from != merge.into.index && from != PRIMARY {
+            return Err(format!("delta {} was made from those of order {from}", merge.into));
+        }
+        self.tile(from, merge.into.v, &merge.from)
     }
 
     /// Checks that deltas hold each update in `range` that the table got exactly once, and no other.
@@ -268,10 +308,22 @@ impl Deltas {
         (!found.is_empty()).then_some(found)
     }
 
-    /// Returns a version from `oldest` on that cannot be read any more.
+    /// Returns a version from `oldest` on that cannot be read any more. What a rollup cannot answer, its table can.
     pub(crate) fn lost(&self, oldest: Version) -> Option<Version> {
-        let indexes: BTreeSet<u32> = self.by_id.keys().map(|id| id.index).collect();
-        indexes.into_iter().find_map(|index| self.lost_of(index, oldest))
+        self.lost_of(PRIMARY, oldest)
+    }
+
+    /// Returns the first version from `oldest` on from which on a sort order can be read; None if there is none.
+    fn served_from(&self, index: u32, oldest: Version) -> Option<Version> {
+        let newest = self.of(index).map(|delta| delta.id.v.hi).max()?;
+        let mut from = oldest;
+        while let Some(lost) = self.lost_of(index, from) {
+            from = lost.next();
+            if from > newest {
+                return None;
+            }
+        }
+        Some(from)
     }
 
     fn lost_of(&self, index: u32, oldest: Version) -> Option<Version> {
@@ -326,10 +378,11 @@ impl Deltas {
                     && other.id.v.hi >= id.v.hi
                     && other.id.v.hi <= oldest
             };
+            let Some(served_from) = self.served_from(id.index, oldest) else { continue };
             if left.of(id.index).any(is_inside)
                 && let Some(delta) = left.by_id.remove(&id)
             {
-                match left.lost_of(id.index, oldest) {
+                match left.lost_of(id.index, served_from) {
                     None => gone.push(id),
                     Some(_) => drop(left.by_id.insert(id, delta)),
                 }

@@ -12,13 +12,16 @@
 //! I5  names of namespaces and tables are unique; what goes was there
 //! I6  a transaction stands once in the log, a feed's batches in their order
 //! I7  deltas go only while every retained version can still be read
-//! I8  a file comes only if it was named after the last vacuum looked for files to delete, or if a delta has it
+//! I8  new rows come in all sort orders of their table, with the same sums
+//! I9  a file comes only if it was named after the last vacuum looked for files to delete, or if a delta has it
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 
 use crate::checksum::Checksum;
+use crate::compact::same_sums;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::PartRef;
 use crate::log::deltas::{Delta, DeltaId, Deltas, PRIMARY};
@@ -72,6 +75,12 @@ impl TableState {
     pub fn def_at(&self, version: Version) -> &Arc<TableDef> {
         let earlier = self.earlier.iter().find(|(last, _def)| version <= *last);
         earlier.map_or(&self.def, |(_last, def)| def)
+    }
+
+    /// Returns the version with whose definition a rollup came.
+    pub(crate) fn rollup_begins(&self, index: u32) -> Version {
+        let without = self.earlier.iter().rfind(|(_last, def)| def.rollup(index).is_none());
+        without.map_or(self.begins, |(last, _def)| last.next())
     }
 
     /// Returns the definition that files of a change have to follow: those of a merge, that of its newest version.
@@ -277,6 +286,7 @@ impl State {
         table.earlier.push((last, Arc::clone(&before)));
         table.def = Arc::clone(def);
         table.changed_lsn = record.lsn;
+        table.deltas.keep_orders(|index| index == PRIMARY || def.rollup(index).is_some());
         if def.name != before.name {
             self.names.remove(&(before.namespace.clone(), before.name.clone()));
             let name = (def.namespace.clone(), def.name.clone());
@@ -314,6 +324,7 @@ impl State {
         if let Some(file) = too_old(self.named_since_ms, record.op, change, &table.deltas) {
             return Err(format!("file {} came although it may be deleted", file.path));
         }
+        check_orders(&table.def, record.op, change)?;
         let table = Arc::make_mut(table);
         match (record.op, &change.merge) {
             (Operation::Update, None) => {
@@ -331,18 +342,23 @@ impl State {
                 table.changed_lsn = record.lsn;
                 table.deltas.updated(record.version);
                 // What came before it is read for earlier versions only: no other delta holds this update.
-                let id = DeltaId { index: PRIMARY, v: restored(record.version) };
-                let files = change.add.clone();
-                let rows_from = files.iter().map(|file| file.rows).sum();
-                let delta = Delta { id, lsn: record.lsn, level: BASE_LEVEL, rows_from, files };
-                table.deltas.add(checked(delta)?)?;
+                let v = restored(record.version);
+                let mut files = by_index(&change.add);
+                let rollups = table.def.rollups.iter().map(|rollup| rollup.index);
+                for index in iter::once(PRIMARY).chain(rollups) {
+                    let files = files.remove(&index).unwrap_or_default();
+                    let id = DeltaId { index, v };
+                    let rows_from = files.iter().map(|file| file.rows).sum();
+                    let delta = Delta { id, lsn: record.lsn, level: BASE_LEVEL, rows_from, files };
+                    table.deltas.add(checked(delta)?)?;
+                }
             }
             (Operation::Compact, Some(merge)) => {
                 let into = merge.into;
                 if into.v.hi > record.version {
                     return Err(format!("delta {into} came with version {}", record.version));
                 }
-                table.deltas.tile(into.index, into.v, &merge.from)?;
+                table.deltas.tile_merge(merge)?;
                 let inputs = merge.from.iter().filter_map(|id| table.deltas.get(*id));
                 let delta = Delta {
                     id: into,
@@ -380,6 +396,29 @@ impl State {
             }
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// Checks that new rows come in all sort orders of a table, with the same sums.
+pub(crate) fn check_orders(
+    def: &Arc<TableDef>,
+    operation: Operation,
+    change: &TableChange,
+) -> Result<(), String> {
+    let mut files = by_index(&change.add);
+    let brings_rows = operation == Operation::Update || operation == Operation::Restore;
+    if !brings_rows || (def.rollups.is_empty() && files.keys().all(|index| *index == PRIMARY)) {
+        return Ok(());
+    }
+    let of_table = files.remove(&PRIMARY).unwrap_or_default();
+    for rollup in &def.rollups {
+        let of_rollup = files.remove(&rollup.index).unwrap_or_default();
+        same_sums(&def.of_rollup(rollup), &of_table, &of_rollup)
+            .map_err(|evidence| format!("rollup \"{}\": {evidence}", rollup.name))?;
+    }
+    match files.keys().next() {
+        Some(index) => Err(format!("files of the unknown order {index} came")),
+        None => Ok(()),
     }
 }
 

@@ -50,6 +50,15 @@ pub enum Alteration {
     },
     /// The table is called otherwise, within its namespace.
     RenameTable(String),
+    /// A rollup comes; see [`crate::Database::fill_rollups`].
+    AddRollup {
+        /// Its name.
+        name: String,
+        /// Names of its columns, those of its key in sort order.
+        columns: Vec<String>,
+    },
+    /// A rollup goes.
+    DropRollup(String),
 }
 
 /// A column of a table in one of its files.
@@ -79,6 +88,8 @@ impl TableDef {
                 next.name.clone_from(name);
                 check_name("table name", name)
             }
+            Alteration::AddRollup { name, columns } => next.add_rollup(name, columns),
+            Alteration::DropRollup(name) => next.drop_rollup(name),
         };
         changed.map_err(|reason| Error::Definition { table: self.full_name(), reason })?;
         Ok(next)
@@ -91,7 +102,7 @@ impl TableDef {
         next.schema = self.schema + 1;
         next.earlier.clone_from(&self.earlier);
         next.earlier.insert(self.schema, self.file_columns().into_iter().cloned().collect());
-        next
+        next.with_rollups_of(self)
     }
 
     fn add_column(&mut self, spec: &ColumnSpec, default: Option<&ArrayRef>) -> Result<(), String> {
@@ -128,7 +139,14 @@ impl TableDef {
     }
 
     fn drop_column(&mut self, name: &str) -> Result<(), String> {
-        self.position_outside_key(name).map(|at| drop(self.columns.remove(at)))
+        let at = self.position_outside_key(name)?;
+        match self.rollup_with(self.columns[at].id) {
+            Some(rollup) => Err(format!("rollup \"{}\" has it", rollup.name)),
+            None => {
+                self.columns.remove(at);
+                Ok(())
+            }
+        }
     }
 
     fn rename_column(&mut self, name: &str, to: &str) -> Result<(), String> {

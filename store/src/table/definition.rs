@@ -11,7 +11,7 @@ use serde_json::Value;
 use ulid::Ulid;
 
 use crate::error::{Error, Result};
-use crate::table::{ColumnType, ValueFunction};
+use crate::table::{ColumnType, Rollup, ValueFunction};
 
 /// Columns per table. Each has zone maps in every file's log entry, and a record has at most 1 MiB.
 pub(super) const COLUMNS_MAX: usize = 1_000;
@@ -149,6 +149,12 @@ pub struct TableDef {
     /// The columns of files that earlier definitions wrote, by their numbers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<u32, Vec<Column>>,
+    /// Its rollups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollups: Vec<Rollup>,
+    /// The greatest number of a sort order that it has had; 0 if it has had none but its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) last_index: u32,
     /// Free text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
@@ -183,6 +189,8 @@ impl TableDef {
             key: spec.key,
             deleted,
             earlier: BTreeMap::new(),
+            rollups: Vec::new(),
+            last_index: 0,
             properties: spec.properties,
         })
     }
@@ -217,6 +225,11 @@ impl TableDef {
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().chain(&self.deleted).find(|column| column.name == name)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn check(spec: &TableSpec) -> Result<Vec<Column>, String> {

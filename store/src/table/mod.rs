@@ -8,6 +8,7 @@ mod alter;
 mod column_type;
 mod definition;
 mod function;
+mod rollup;
 
 pub(crate) use alter::Reshape;
 pub use alter::{Alteration, InFile};
@@ -16,3 +17,4 @@ pub use definition::{
     Column, ColumnRole, ColumnSpec, DELETED_COLUMN, TableDef, TableId, TableKind, TableSpec,
 };
 pub use function::ValueFunction;
+pub use rollup::Rollup;

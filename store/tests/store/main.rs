@@ -14,6 +14,7 @@ mod faults;
 mod format;
 mod kills;
 mod model;
+mod rollups;
 mod support;
 mod unique;
 mod writers;

@@ -327,8 +327,8 @@ impl Trial {
 pub(crate) fn ways(table: &TableSnapshot) -> Vec<Vec<DeltaId>> {
     const WAYS_MAX: usize = 12;
     let upto = table.version();
-    let all: Vec<DeltaId> =
-        table.deltas().iter().map(|delta| delta.id).filter(|id| id.v.hi <= upto).collect();
+    let is_of = |id: &DeltaId| id.index == table.index() && id.v.hi <= upto;
+    let all: Vec<DeltaId> = table.deltas().iter().map(|delta| delta.id).filter(is_of).collect();
     let mut found = Vec::new();
     let mut open: Vec<(Vec<DeltaId>, u64)> = vec![(Vec::new(), 0)];
     while let Some((chosen, next)) = open.pop() {
