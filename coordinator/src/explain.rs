@@ -13,10 +13,14 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Filter, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
 use meshwork_engine::remote::{Refusal, RemoteScanExec, RemoteTable};
+use meshwork_engine::versioned::{Reads, VersionedTable};
 use meshwork_engine::{Error, Result, functions};
 
 use crate::fragment;
 use crate::parse::{ExplainMode, shown_text};
+
+/// Deltas of a scan that EXPLAIN names.
+const DELTAS_SHOWN: usize = 20;
 
 /// The columns of every EXPLAIN: which plan, and its text.
 pub(crate) fn schema() -> SchemaRef {
@@ -30,6 +34,7 @@ pub(crate) fn explained(
     steps: Vec<(String, String)>,
     optimized: &LogicalPlan,
     physical: &Arc<dyn ExecutionPlan>,
+    state: &SessionState,
 ) -> Result<RecordBatch> {
     // Overflow checks are functions of ours; people read the operators that they wrote.
     let optimized = functions::with_plain_operators(optimized.clone())?;
@@ -41,6 +46,7 @@ pub(crate) fn explained(
         ExplainMode::Full | ExplainMode::Verbose | ExplainMode::Analyze => vec![
             logical(),
             distributed(),
+            ("versions", versions(&optimized, state)?),
             ("pushed", pushed(physical)),
             ("not_pushed", not_pushed(&optimized, physical)?),
         ],
@@ -86,6 +92,38 @@ fn stages_text(physical: &Arc<dyn ExecutionPlan>) -> String {
         format!("stage {id}: tasks={n_tasks}, partitions={n_partitions}\n{text}")
     };
     fragment::stages(physical).into_iter().map(stage).collect()
+}
+
+/// Returns, for each scan of a versioned table, what it reads.
+fn versions(plan: &LogicalPlan, state: &SessionState) -> Result<String> {
+    let mut text = String::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = VersionedTable::of(provider.as_ref())
+        {
+            let reads = table.reads(&scan.filters, state)?;
+            text.push_str(&format!("{}: {}\n", scan.table_name, shown(&reads)));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(text)
+}
+
+fn shown(reads: &Reads) -> String {
+    let rollup = reads.rollup.as_ref().map(|name| format!("rollup \"{name}\", "));
+    let (deltas, n_pruned) = (&reads.deltas, reads.n_deltas - reads.deltas.len());
+    let shown: Vec<String> =
+        deltas.iter().take(DELTAS_SHOWN).map(|(lo, hi)| format!("[{lo},{hi}]")).collect();
+    let more = if deltas.len() > DELTAS_SHOWN { " ..." } else { "" };
+    let ((files, all_files), (rows, all_rows)) = (reads.files, reads.rows);
+    format!(
+        "{}version {}, deltas={} pruned={n_pruned} {}{more}, files={files} of {all_files}, rows={rows} of {all_rows}",
+        rollup.unwrap_or_default(),
+        reads.version,
+        reads.n_deltas,
+        shown.join(" "),
+    )
 }
 
 /// Returns, for each scan of a row source, the request that its first split becomes.

@@ -36,6 +36,7 @@ mod query;
 mod reduce;
 mod resolve;
 mod results;
+mod rollups;
 pub mod schedule;
 mod session;
 mod statements;

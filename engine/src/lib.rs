@@ -21,5 +21,6 @@ pub mod settings;
 pub mod statistics;
 pub mod stop;
 pub mod telemetry;
+pub mod versioned;
 
 pub use error::{Error, ErrorKind, Location, Result};

@@ -154,7 +154,7 @@ impl TableSnapshot {
     }
 
     /// Returns the table itself, and as its rollups have it.
-    pub(crate) fn orders(&self) -> Vec<Self> {
+    pub fn orders(&self) -> Vec<Self> {
         let rollups = self.rollups().into_iter().map(|(_name, rollup)| rollup);
         iter::once(self.clone()).chain(rollups).collect()
     }

@@ -12,10 +12,11 @@ use meshwork_engine::connector::{
 };
 use meshwork_engine::environment;
 use meshwork_engine::scope::QueryScope;
+use meshwork_engine::versioned::VersionedTable;
 use meshwork_engine::{Error, Result};
 use meshwork_store::{
-    AppState, CheckDepth, Database, Error as StoreError, Location, Options, ReadAt, Snapshot,
-    TableDef, TableSnapshot, Version,
+    Alteration, AppState, CheckDepth, Database, Error as StoreError, Location, Options, ReadAt,
+    Snapshot, TableDef, TableSnapshot, Version,
 };
 use tokio::sync::OnceCell;
 use url::Url;
@@ -185,7 +186,8 @@ impl Connector for Store {
         scope: &Arc<QueryScope>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(found) = self.shared.pinned_table(schema, table, version, scope).await? {
-            return Ok(Some(Arc::new(StoreTable::new(Arc::clone(&self.shared), found))));
+            let table = StoreTable::new(Arc::clone(&self.shared), found);
+            return Ok(Some(Arc::new(VersionedTable::new(Arc::new(table)))));
         }
         let Some(changed) = table.strip_suffix(change_feed::SUFFIX) else { return Ok(None) };
         match self.shared.pinned_table(schema, changed, version, scope).await? {
@@ -230,13 +232,18 @@ impl Connector for Store {
 
     async fn alter_table(&self, schema: &str, table: &str, change: AlterTable) -> Result<()> {
         let alteration = alteration(schema, table, change)?;
-        let altered = self.shared.database().await?.alter_table(schema, table, &alteration).await;
-        self.shared.named(altered).map(|_def| ())
+        let database = self.shared.database().await?;
+        let altered = database.alter_table(schema, table, &alteration).await;
+        let def = self.shared.named(altered)?;
+        if matches!(alteration, Alteration::AddRollup { .. }) {
+            self.shared.named(maintenance::fill_rollups(database, def.id).await)?;
+        }
+        Ok(())
     }
 
     fn changer(&self, table: &dyn TableProvider, name: &str) -> Result<Box<dyn RowChanger>> {
-        let table: Option<&StoreTable> = (table as &dyn Any).downcast_ref();
-        match table {
+        let table = VersionedTable::of(table).map(|table| table.as_ref() as &dyn Any);
+        match table.and_then(|table| table.downcast_ref::<StoreTable>()) {
             Some(table) => Ok(Box::new(table.changer()?)),
             // The stream of a table's changes, which is no table.
             None => Err(Error::not_supported(format!("UPDATE and DELETE of \"{name}\""))),

@@ -97,6 +97,8 @@ pub(super) fn alteration(schema: &str, table: &str, change: AlterTable) -> Resul
             Alteration::WidenColumn { name, column_type }
         }
         AlterTable::Rename { to } => Alteration::RenameTable(to),
+        AlterTable::AddRollup { name, columns } => Alteration::AddRollup { name, columns },
+        AlterTable::DropRollup { name } => Alteration::DropRollup(name),
     })
 }
 

@@ -1,8 +1,10 @@
 //! What `system.deltas` and `system.changes` say of a store.
 
+use std::collections::BTreeSet;
+
 use meshwork_engine::connector::{ChangeEntry, DeltaEntry};
 use meshwork_store::policy::BASE_LEVEL;
-use meshwork_store::{Database, Error as StoreError, Record, Snapshot};
+use meshwork_store::{Database, DeltaId, Error as StoreError, Record, Snapshot};
 
 /// Changes that are listed: each is an object to be read.
 const CHANGES_MAX: u64 = 1000;
@@ -13,9 +15,12 @@ pub(super) fn deltas(snapshot: &Snapshot) -> Result<Vec<DeltaEntry>, StoreError>
     for namespace in snapshot.namespaces() {
         for def in snapshot.tables(namespace) {
             let table = snapshot.table(namespace, &def.name)?;
+            let read: BTreeSet<DeltaId> =
+                table.orders().iter().flat_map(|o| o.chosen()).map(|delta| delta.id).collect();
             entries.extend(table.deltas().iter().map(|delta| DeltaEntry {
                 schema: namespace.to_owned(),
                 table: def.name.clone(),
+                rollup: def.rollup(delta.id.index).map(|rollup| rollup.name.clone()),
                 first_version: delta.id.v.lo.0,
                 last_version: delta.id.v.hi.0,
                 made_by: match delta.level {
@@ -26,7 +31,7 @@ pub(super) fn deltas(snapshot: &Snapshot) -> Result<Vec<DeltaEntry>, StoreError>
                 files: delta.files.len() as u64,
                 rows: delta.rows(),
                 bytes: delta.bytes(),
-                is_read: table.chosen().iter().any(|chosen| chosen.id == delta.id),
+                is_read: read.contains(&delta.id),
             }));
         }
     }

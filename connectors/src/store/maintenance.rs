@@ -149,23 +149,39 @@ pub(super) async fn as_asked(
     database.maintain(table, &Policy::default(), CompactOptions::default()).await
 }
 
-/// Merges all deltas into one; begins again when another merge came first.
+/// Gives rollups what came before them; begins again when another was first.
+pub(super) async fn fill_rollups(
+    database: &Database,
+    table: TableId,
+) -> Result<Vec<Compacted>, StoreError> {
+    let mut attempt = 1;
+    loop {
+        match database.fill_rollups(table).await {
+            Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
+            done => return done,
+        }
+    }
+}
+
+/// Merges all deltas of a table into one, and those of each of its rollups; begins again when another merge came first.
 pub(super) async fn into_one(
     database: &Database,
     table: TableId,
 ) -> Result<Vec<Compacted>, StoreError> {
     let options = CompactOptions { level: BASE_LEVEL, ..CompactOptions::default() };
+    let mut done = fill_rollups(database, table).await?;
     let mut attempt = 1;
     loop {
         let snapshot = database.snapshot(ReadAt::Committed).await?;
-        let Some(newest) = snapshot.table_of(table)? else { return Ok(Vec::new()) };
-        let from: Vec<DeltaId> = newest.chosen().iter().map(|delta| delta.id).collect();
-        if from.len() < 2 {
-            return Ok(Vec::new());
-        }
+        let Some(newest) = snapshot.table_of(table)? else { return Ok(done) };
+        let from = newest.orders().into_iter().find_map(|order| {
+            let from: Vec<DeltaId> = order.chosen().iter().map(|delta| delta.id).collect();
+            (from.len() > 1).then_some(from)
+        });
+        let Some(from) = from else { return Ok(done) };
         match database.compact(table, &from, options).await {
             Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
-            done => return Ok(vec![done?]),
+            compacted => done.push(compacted?),
         }
     }
 }

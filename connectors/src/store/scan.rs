@@ -84,11 +84,7 @@ pub(super) fn plan(
     let def = scan.table.def();
     let output = Arc::new(scan.schema.project(&scan.projection)?);
     let filter = conjunction(scan.filters.iter().cloned());
-    let mut files = scan.table.files();
-    if let Some(filter) = &filter {
-        let on_all = physical(filter, scan.schema, state)?;
-        files = prune(def, files, &on_all, scan.schema);
-    }
+    let files = files_of(scan.table, scan.schema, scan.filters, state)?;
     let overlap = match def.kind.folds() {
         false => Overlap { shared: Vec::new(), alone: files },
         true => by_overlap(files),
@@ -110,6 +106,18 @@ pub(super) fn plan(
             UnionExec::try_new(parts)
         }
     }
+}
+
+/// Returns the files of a table that may hold rows that pass all filters.
+pub(super) fn files_of(
+    table: &TableSnapshot,
+    schema: &SchemaRef,
+    filters: &[Expr],
+    state: &dyn Session,
+) -> DataFusionResult<Vec<Arc<FileEntry>>> {
+    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(table.files()) };
+    let filter = physical(&filter, schema, state)?;
+    Ok(prune(table.def(), table.files(), &filter, schema))
 }
 
 /// Whether keys can stand in several of the files of a part.

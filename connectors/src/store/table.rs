@@ -13,16 +13,18 @@ use datafusion::common::{Result as DataFusionResult, ScalarValue};
 use datafusion::datasource::listing::helpers::expr_applicable_for_cols;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use meshwork_engine::scope::QueryScope;
 use meshwork_engine::statistics::TableKey;
+use meshwork_engine::versioned::{Fold, Reads, Versioned};
 use meshwork_engine::{Error, Result};
-use meshwork_store::{Column, ColumnRole, TableSnapshot, ValueFunction};
+use meshwork_store::{Column, ColumnRole, Delta, FileEntry, TableSnapshot, ValueFunction};
 
 use super::changes::StoreChanger;
 use super::connector::Shared;
-use super::scan::{Scan, plan};
+use super::scan::{Scan, files_of, plan};
 use super::writes::InsertSink;
 
 /// A table as one query sees it.
@@ -33,6 +35,8 @@ pub(super) struct StoreTable {
     schema: SchemaRef,
     /// What an INSERT that leaves a column out puts there.
     defaults: BTreeMap<String, Expr>,
+    /// The name of the rollup that it is; None for the table itself.
+    rollup: Option<String>,
 }
 
 impl StoreTable {
@@ -50,7 +54,7 @@ impl StoreTable {
             .iter()
             .filter_map(|column| default(column).map(|value| (column.name.clone(), lit(value))));
         let defaults = defaults.collect();
-        Self { shared, schema: Arc::new(Schema::new(fields)), defaults, table }
+        Self { shared, schema: Arc::new(Schema::new(fields)), defaults, table, rollup: None }
     }
 
     /// Returns what changes rows that were found in it.
@@ -152,5 +156,50 @@ impl TableProvider for StoreTable {
             self.shared.database().await?.new_transaction(),
         );
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+    }
+}
+
+impl Versioned for StoreTable {
+    fn key(&self) -> &[String] {
+        &self.table.def().key
+    }
+
+    fn fold_of(&self, column: &str) -> Option<Fold> {
+        let ColumnRole::Value(function) = self.table.def().column(column)?.role else {
+            return None;
+        };
+        match function {
+            ValueFunction::Sum | ValueFunction::Count => Some(Fold::Sum),
+            ValueFunction::Min => Some(Fold::Min),
+            ValueFunction::Max => Some(Fold::Max),
+            ValueFunction::And => Some(Fold::And),
+            ValueFunction::Or => Some(Fold::Or),
+            ValueFunction::Replace | ValueFunction::ReplaceIfNotNull | ValueFunction::First => None,
+        }
+    }
+
+    fn rollups(&self) -> Vec<Arc<dyn Versioned>> {
+        let of_rollup = |(name, rollup)| -> Arc<dyn Versioned> {
+            let table = Self::new(Arc::clone(&self.shared), rollup);
+            Arc::new(Self { rollup: Some(name), ..table })
+        };
+        self.table.rollups().into_iter().map(of_rollup).collect()
+    }
+
+    fn reads(&self, filters: &[Expr], session: &dyn Session) -> DataFusionResult<Reads> {
+        let (all, chosen) = (self.table.files(), self.table.chosen());
+        let filters = unnormalize_cols(filters.iter().cloned());
+        let files = files_of(&self.table, &self.schema, &filters, session)?;
+        let rows = |files: &[Arc<FileEntry>]| files.iter().map(|file| file.rows).sum();
+        let is_read = |delta: &&Arc<Delta>| files.iter().any(|file| file.v == delta.id.v);
+        let deltas = chosen.iter().filter(is_read).map(|delta| (delta.id.v.lo.0, delta.id.v.hi.0));
+        Ok(Reads {
+            rollup: self.rollup.clone(),
+            version: self.table.version().0,
+            deltas: deltas.collect(),
+            n_deltas: chosen.len(),
+            files: (files.len(), all.len()),
+            rows: (rows(&files), rows(&all)),
+        })
     }
 }

@@ -29,6 +29,7 @@ use datafusion::physical_plan::aggregates::{
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
+use meshwork_engine::versioned::Fold;
 
 use crate::pushdown::with_inputs;
 
@@ -67,28 +68,9 @@ impl PhysicalOptimizerRule for FoldedOnce {
     }
 }
 
-/// A function that can fold folded values, and values that are there more than once, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fold {
-    Sum,
-    Min,
-    Max,
-    And,
-    Or,
-}
-
-impl Fold {
-    fn of(function: &AggregateFunctionExpr) -> Option<Self> {
-        let is_plain = !function.is_distinct() && function.order_bys().is_empty();
-        match function.fun().name() {
-            "sum" if is_plain => Some(Self::Sum),
-            "min" if is_plain => Some(Self::Min),
-            "max" if is_plain => Some(Self::Max),
-            "bool_and" if is_plain => Some(Self::And),
-            "bool_or" if is_plain => Some(Self::Or),
-            _ => None,
-        }
-    }
+fn fold_of(function: &AggregateFunctionExpr) -> Option<Fold> {
+    let is_plain = !function.is_distinct() && function.order_bys().is_empty();
+    Fold::named(function.fun().name()).filter(|_| is_plain)
 }
 
 /// What may stand for a column of the input.
@@ -123,7 +105,7 @@ fn needed(outer: &AggregateExec) -> Option<Uses> {
         if let Some(filter) = filter {
             use_as_key(&mut uses, filter)?;
         }
-        let fold = Fold::of(function);
+        let fold = fold_of(function);
         let arguments = function.expressions();
         match (fold, arguments.as_slice()) {
             (Some(fold), [argument]) => use_folded(&mut uses, argument, fold)?,
@@ -234,7 +216,7 @@ fn unfolded(inner: &AggregateExec, uses: &Uses) -> Result<Option<Arc<dyn Executi
         None => wanted.folded != Some(Fold::Sum),
         Some(place) => {
             let function = first.aggr_expr().get(place);
-            !wanted.as_key && wanted.folded == function.and_then(|function| Fold::of(function))
+            !wanted.as_key && wanted.folded == function.and_then(|function| fold_of(function))
         }
     });
     if !is_plain || !is_served {

@@ -144,6 +144,10 @@ pub(crate) enum TableAlteration {
     ColumnType { column: Box<DataFusionStatement> },
     /// `RENAME TO name`
     Rename { to: String },
+    /// `CREATE ROLLUP name ON table (columns)`
+    AddRollup { name: String, columns: Vec<String> },
+    /// `DROP ROLLUP name ON table`
+    DropRollup { name: String },
 }
 
 /// `CREATE TABLE`, with or without a query.

@@ -186,8 +186,9 @@ impl QueryContext<'_> {
             let rows = results::count_rows(self.run_once(made)).await?;
             return explain::analyzed(plan, rows).await;
         }
-        let made = self.fragment(Arc::new(planned)).await?;
-        explain::explained(mode, steps, &optimized, made.plan())
+        let planned = Arc::new(planned);
+        let made = self.fragment(Arc::clone(&planned)).await?;
+        explain::explained(mode, steps, &optimized, made.plan(), &planned.state)
     }
 
     /// Runs a query that is a part of this statement and returns its rows.

@@ -20,7 +20,7 @@ use crate::history::QueryRecord;
 use crate::plan::Planned;
 use crate::schedule::{self, Retry, RunOptions};
 use crate::session::Snapshot;
-use crate::{fragment, order, pushdown, reduce, results};
+use crate::{fragment, order, pushdown, reduce, results, rollups};
 
 impl Coordinator {
     /// Starts a plan; it is made again when a worker is lost before the first row has left, and from `request` on when
@@ -129,10 +129,14 @@ impl Coordinator {
     }
 }
 
-/// Returns the optimized plan, with the joins of row sources in the order that costs least.
+/// Returns the optimized plan, with rollups where they answer, and the joins of row sources in the order that costs least.
 pub(super) async fn optimized(plan: &LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     let plan = state.optimize(plan)?;
-    match QuerySettings::of(state.config()).pushdown && pushdown::reads_row_source(&plan)? {
+    if !QuerySettings::of(state.config()).pushdown {
+        return Ok(plan);
+    }
+    let plan = rollups::read_where_cheaper(plan, state)?;
+    match pushdown::reads_row_source(&plan)? {
         true => Ok(order::ordered(reduce::joined_by_group_keys(plan)?, state).await?),
         false => Ok(plan),
     }

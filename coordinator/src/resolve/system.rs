@@ -185,6 +185,7 @@ impl SystemTables {
             ("catalog", texts(rows.iter().map(|(catalog, _)| Some(catalog.clone())))),
             ("schema", texts(rows.iter().map(|(_, delta)| Some(delta.schema.clone())))),
             ("table", texts(rows.iter().map(|(_, delta)| Some(delta.table.clone())))),
+            ("rollup", texts(rows.iter().map(|(_, delta)| delta.rollup.clone()))),
             ("first_version", of_deltas(&rows, |delta| delta.first_version)),
             ("last_version", of_deltas(&rows, |delta| delta.last_version)),
             ("made_by", texts(rows.iter().map(|(_, delta)| Some(delta.made_by.clone())))),

@@ -1,4 +1,4 @@
-//! `ALTER TABLE`.
+//! `ALTER TABLE`, and rollups, which are a part of a table's definition.
 
 use datafusion::arrow::datatypes::Field;
 use datafusion::common::ScalarValue;
@@ -21,7 +21,12 @@ pub(super) async fn alter_table(
     let resolver = &context.coordinator.resolver;
     let name = resolver.full_name(&parts_of(name), &context.snapshot)?;
     let name = resolver.spelled(name, &context.scope).await?;
-    let keeps_names = matches!(change, TableAlteration::AddColumn { .. });
+    let keeps_names = matches!(
+        change,
+        TableAlteration::AddColumn { .. }
+            | TableAlteration::AddRollup { .. }
+            | TableAlteration::DropRollup { .. }
+    );
     let change = match change {
         TableAlteration::AddColumn { column, function, default } => {
             let column = only_column(context, &column).await?;
@@ -39,6 +44,8 @@ pub(super) async fn alter_table(
             AlterTable::ColumnType { name, data_type }
         }
         TableAlteration::Rename { to } => AlterTable::Rename { to },
+        TableAlteration::AddRollup { name, columns } => AlterTable::AddRollup { name, columns },
+        TableAlteration::DropRollup { name } => AlterTable::DropRollup { name },
     };
     let connector = resolver.connector(&name.catalog)?;
     let altered = connector.alter_table(&name.schema, &name.table, change).await;

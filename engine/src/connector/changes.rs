@@ -67,6 +67,18 @@ pub enum AlterTable {
         /// Its new name.
         to: String,
     },
+    /// Its rows are kept once more, folded by fewer columns or sorted by others.
+    AddRollup {
+        /// The rollup's name.
+        name: String,
+        /// Names of its columns, those of its key in sort order.
+        columns: Vec<String>,
+    },
+    /// A rollup goes.
+    DropRollup {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Changes rows of one table that a query found there. If the table has changed since the query began, nothing is changed

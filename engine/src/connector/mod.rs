@@ -51,6 +51,8 @@ pub struct DeltaEntry {
     pub schema: String,
     /// The table.
     pub table: String,
+    /// The rollup that it belongs to; None if it is the table's own.
+    pub rollup: Option<String>,
     /// The first version whose rows it has.
     pub first_version: u64,
     /// The last one.

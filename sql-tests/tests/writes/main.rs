@@ -4,6 +4,7 @@
 mod kills;
 mod mariadb;
 mod postgres;
+mod rollups;
 mod sqlite;
 mod store;
 mod trial;

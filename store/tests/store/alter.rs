@@ -218,7 +218,7 @@ impl Trial {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: n_cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn every_version_keeps_its_columns(events in prop::collection::vec(event(), 1..20)) {

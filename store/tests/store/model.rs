@@ -353,7 +353,7 @@ pub(crate) fn ways(table: &TableSnapshot) -> Vec<Vec<DeltaId>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: n_cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn every_version_is_the_fold_of_its_updates(events in prop::collection::vec(event(), 1..20)) {

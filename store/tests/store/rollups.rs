@@ -189,7 +189,7 @@ async fn fill(database: &Database) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: n_cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn rollups_say_what_their_table_says(events in prop::collection::vec(event(), 1..24)) {

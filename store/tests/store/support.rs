@@ -15,8 +15,9 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, stream};
 use meshwork_store::{
-    Batch, ColumnSpec, ColumnType, Committed, Database, Environment, Error, Location, Options,
-    ReadAt, Result, TableDef, TableKind, TableSpec, VacuumOptions, ValueFunction, Version,
+    Alteration, Batch, ColumnSpec, ColumnType, Committed, Database, Environment, Error, Location,
+    Options, ReadAt, Result, TableDef, TableKind, TableSnapshot, TableSpec, VacuumOptions,
+    ValueFunction, Version,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -323,6 +324,16 @@ pub(crate) async fn create_pair(database: &Database) -> Result<Pair> {
     Ok(find_pair(database))
 }
 
+/// Gives the first of the pair a rollup by batch, if it has none yet: that is a version of its own.
+pub(crate) async fn add_rollup(database: &Database) -> Result<Pair> {
+    let columns = vec!["batch".to_owned(), "amount".to_owned()];
+    let rollup = Alteration::AddRollup { name: "batches".to_owned(), columns };
+    match database.alter_table("ns", "a", &rollup).await {
+        Ok(_) | Err(Error::Definition { .. }) => Ok(find_pair(database)),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) fn find_pair(database: &Database) -> Pair {
     let state = database.state();
     let def = |name| Arc::clone(&state.table("ns", name).unwrap().def);
@@ -383,7 +394,29 @@ pub(crate) async fn amounts(
     found
 }
 
-/// Every acknowledged batch is there exactly once, and both tables agree at every version: no half is visible.
+/// Returns amounts by batch of a rollup.
+async fn of_rollup(database: &Database, rollup: &TableSnapshot) -> BTreeMap<i64, i64> {
+    let mut found = BTreeMap::new();
+    for rows in rollup.merge(database).await.unwrap() {
+        let rows = rows.unwrap();
+        let column = |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Int64Type>();
+        let (batches, amounts) = (column("batch").values(), column("amount").values());
+        found.extend(batches.iter().copied().zip(amounts.iter().copied()));
+    }
+    found
+}
+
+/// How many random histories are tried: more where a long run asks for them.
+pub(crate) fn n_seeds(usual: u64) -> u64 {
+    std::env::var("MESHWORK_SEEDS").map_or(usual, |text| text.parse().unwrap())
+}
+
+/// How many random histories are compared with a model.
+pub(crate) fn n_cases() -> u32 {
+    u32::try_from(n_seeds(60)).unwrap()
+}
+
+/// Every acknowledged batch is there exactly once, and both tables and the rollup agree at every version: no half is visible.
 pub(crate) async fn check_pair(database: &Database, acknowledged: &[(String, u64)]) {
     let snapshot = database.snapshot(ReadAt::Committed).await.unwrap();
     if snapshot.table("ns", "b").is_err() {
@@ -395,7 +428,19 @@ pub(crate) async fn check_pair(database: &Database, acknowledged: &[(String, u64
         let a = amounts(database, "a", Version(version)).await;
         let b = amounts(database, "b", Version(version)).await;
         assert_eq!(a, b, "tables differ at version {version}");
-        assert_eq!(a.len() as u64, version, "a version is not one batch");
+        let snapshot = database.snapshot(ReadAt::Version(Version(version))).await.unwrap();
+        let table = snapshot.table("ns", "a").unwrap();
+        let n_definitions = u64::from(table.def().schema) - 1;
+        assert_eq!(a.len() as u64, version - n_definitions, "a version is not one batch");
+        let rollups = table.rollups();
+        assert_eq!(rollups.len(), table.def().rollups.len(), "a rollup misses version {version}");
+        for (_name, rollup) in rollups {
+            let mut by_batch = BTreeMap::new();
+            for ((_writer, batch), amount) in &a {
+                *by_batch.entry(*batch).or_insert(0) += amount;
+            }
+            assert_eq!(by_batch, of_rollup(database, &rollup).await, "version {version}");
+        }
         assert!(a.values().all(|amount| *amount == 1), "a batch was applied twice: {a:?}");
         last = a;
     }

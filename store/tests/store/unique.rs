@@ -150,7 +150,7 @@ async fn compare(database: &Database, history: &[Model]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: n_cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn every_version_is_what_its_updates_left(events in prop::collection::vec(event(), 1..20)) {

@@ -43,7 +43,8 @@ async fn eight_writers_on_local_disk_make_one_sequence() {
         Arc::new(Database::open_or_create(location, Options::default()).await.unwrap())
     };
     let first = open().await;
-    let pair = create_pair(&first).await.unwrap();
+    create_pair(&first).await.unwrap();
+    let pair = add_rollup(&first).await.unwrap();
     let mut databases = Vec::new();
     for _ in 0..WRITERS {
         databases.push(open().await);

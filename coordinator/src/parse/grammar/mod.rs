@@ -208,6 +208,9 @@ impl Reader<'_> {
         if self.words(&["TABLE"]) {
             return self.create_table().map(Some);
         }
+        if self.words(&["ROLLUP"]) {
+            return self.create_rollup().map(Some);
+        }
         Ok(None)
     }
 
@@ -237,6 +240,9 @@ impl Reader<'_> {
     }
 
     fn drop(&mut self) -> Result<Option<Statement>> {
+        if self.words(&["ROLLUP"]) {
+            return self.drop_rollup().map(Some);
+        }
         let kind = ["TABLE", "VIEW", "CATALOG"].into_iter().find(|kind| self.words(&[kind]));
         let Some(kind) = kind else { return Ok(None) };
         let if_exists = self.words(&["IF", "EXISTS"]);

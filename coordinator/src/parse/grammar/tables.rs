@@ -1,4 +1,4 @@
-//! `CREATE TABLE` and `ALTER TABLE`.
+//! `CREATE TABLE`, `ALTER TABLE`, `CREATE ROLLUP` and `DROP ROLLUP`.
 
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlStatement};
@@ -101,6 +101,26 @@ impl Reader<'_> {
         let name = self.name()?;
         let change = self.alteration(&name)?;
         Ok(Statement::AlterTable { name, change })
+    }
+
+    /// Reads what stands behind `CREATE ROLLUP`.
+    pub(super) fn create_rollup(&mut self) -> Result<Statement> {
+        let rollup = self.identifier()?;
+        self.expect_words(&["ON"])?;
+        let name = self.name()?;
+        let columns = self.identifiers()?;
+        Ok(Statement::AlterTable {
+            name,
+            change: TableAlteration::AddRollup { name: rollup, columns },
+        })
+    }
+
+    /// Reads what stands behind `DROP ROLLUP`.
+    pub(super) fn drop_rollup(&mut self) -> Result<Statement> {
+        let rollup = self.identifier()?;
+        self.expect_words(&["ON"])?;
+        let name = self.name()?;
+        Ok(Statement::AlterTable { name, change: TableAlteration::DropRollup { name: rollup } })
     }
 
     fn alteration(&mut self, table: &ObjectName) -> Result<TableAlteration> {

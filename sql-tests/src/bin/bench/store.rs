@@ -4,6 +4,7 @@
 //! ```text
 //! key      40 days x 5,000 publishers (Zipf, s = 0.8) x 10 countries
 //! values   clicks SUM, cost SUM; every seventh update takes back
+//! rollup   (day, country), if BENCH_ROLLUP is true: comes into being with each update
 //! updates  BENCH_UPDATES (50) of BENCH_UPDATE_ROWS (200,000) rows, as Parquet files that both load
 //! ```
 //! `DuckDB` keeps what was loaded, folded by update, as many engines without aggregate tables do, and folds it when asked; and
@@ -109,6 +110,9 @@ pub(crate) async fn run() -> Result<()> {
         )
         .await?;
     client.run("USE facts.ads").await?;
+    if setting("BENCH_ROLLUP", false)? {
+        client.run("CREATE ROLLUP by_country ON t (day, country, clicks, cost)").await?;
+    }
     load(&mut client, duckdb.as_mut(), n_updates, n_rows).await?;
     for step in ["", "OPTIMIZE facts.ads.t", "OPTIMIZE facts.ads.t FULL"] {
         if !step.is_empty() {
@@ -207,7 +211,7 @@ fn percentiles(took_ms: &mut [f64]) -> (f64, f64) {
 
 /// Asks everything of both and prints the fastest rounds.
 async fn answer(client: &mut Client, mut duckdb: Option<&mut DuckDb>) -> Result<()> {
-    let deltas = "SELECT count(*), sum(\"rows\"), sum(bytes) FROM system.deltas WHERE is_read";
+    let deltas = "SELECT count(*), sum(\"rows\"), sum(bytes) FROM system.deltas WHERE is_read AND rollup IS NULL";
     let deltas = texts(&client.query(deltas).await?)?;
     let [row] = deltas.as_slice() else { anyhow::bail!("deltas: {deltas:?}") };
     say(&format!("\n{} deltas, {} rows, {} bytes", row[0], row[1], row[2]));
