@@ -77,7 +77,7 @@ async fn lying_store_applies_each_acknowledged_batch_once() {
             _ => Fault::None,
         };
         let faulty = FaultStore::new(Arc::clone(&truth), plan);
-        let acknowledged = feed(faulty, seed, 50).await;
+        let acknowledged = feed(faulty, seed, 300).await;
         assert_eq!(acknowledged.len() as u64, BATCHES, "seed {seed}");
         let honest = open(truth, seed + 1).await.unwrap();
         check_pair(&honest, &acknowledged).await;
