@@ -11,12 +11,12 @@
 //! none. A rollup with the whole key has the rows of its table and answers everything that it has the columns of; it pays
 //! where a condition is on the column that it is sorted by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{DFSchema, JoinType, Result};
+use datafusion::common::{Column, DFSchema, JoinType, Result};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -110,8 +110,11 @@ fn use_as_key(uses: &mut Uses, expression: &Expr, schema: &DFSchema) -> Option<(
     if expression.is_volatile() || expression.exists(looks_further).ok()? {
         return None;
     }
-    for column in expression.column_refs() {
-        uses.entry(schema.maybe_index_of_column(column)?).or_default().as_key = true;
+    let place = |column: &Column| schema.maybe_index_of_column(column);
+    let places: BTreeSet<usize> =
+        expression.column_refs().into_iter().map(place).collect::<Option<_>>()?;
+    for place in places {
+        uses.entry(place).or_default().as_key = true;
     }
     Some(())
 }

@@ -66,7 +66,7 @@ impl Database {
         lsn: u64,
     ) -> Result<Compacted> {
         let from: Vec<DeltaId> = all.chosen().iter().map(|delta| delta.id).collect();
-        let lo = from.first().map_or(all.version(), |first| first.v.lo);
+        let lo = from.first().map_or_else(|| all.version(), |first| first.v.lo);
         let into = DeltaId { index: rollup.index, v: VersionRange { lo, hi: all.version() } };
         let files = self.derived(all.def(), rollup, all.chosen(), into).await?;
         let mut transaction = Transaction::new(self.new_transaction(), Operation::Compact, lsn);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use meshwork_engine::connector::{ChangeEntry, DeltaEntry};
 use meshwork_store::policy::BASE_LEVEL;
-use meshwork_store::{Database, DeltaId, Error as StoreError, Record, Snapshot};
+use meshwork_store::{Database, DeltaId, Error as StoreError, Record, Snapshot, TableSnapshot};
 
 /// Changes that are listed: each is an object to be read.
 const CHANGES_MAX: u64 = 1000;
@@ -15,8 +15,9 @@ pub(super) fn deltas(snapshot: &Snapshot) -> Result<Vec<DeltaEntry>, StoreError>
     for namespace in snapshot.namespaces() {
         for def in snapshot.tables(namespace) {
             let table = snapshot.table(namespace, &def.name)?;
+            let orders = table.orders();
             let read: BTreeSet<DeltaId> =
-                table.orders().iter().flat_map(|o| o.chosen()).map(|delta| delta.id).collect();
+                orders.iter().flat_map(TableSnapshot::chosen).map(|delta| delta.id).collect();
             entries.extend(table.deltas().iter().map(|delta| DeltaEntry {
                 schema: namespace.to_owned(),
                 table: def.name.clone(),
