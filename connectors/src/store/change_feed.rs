@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result as DataFusionResult};
+use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::listing::helpers::expr_applicable_for_cols;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
@@ -26,7 +26,7 @@ use meshwork_store::{DELETED_COLUMN, FileEntry, TableSnapshot, Version};
 
 use super::connector::Shared;
 use super::merge::VERSION_COLUMN;
-use super::scan::{Scan, read};
+use super::scan::{Source, Wanted, physical, read};
 use super::table::field;
 
 /// What the name of the table is followed by.
@@ -78,12 +78,8 @@ impl ChangeFeed {
             .collect();
         let filter = match conjunction(of_version) {
             Some(filter) => {
-                let schema = DFSchema::try_from(Schema::new(vec![Field::new(
-                    VERSION,
-                    DataType::Int64,
-                    false,
-                )]))?;
-                Some(state.create_physical_expr(filter, &schema)?)
+                let version = Field::new(VERSION, DataType::Int64, false);
+                Some(physical(&filter, &Arc::new(Schema::new(vec![version])), state)?)
             }
             None => None,
         };
@@ -166,18 +162,15 @@ impl TableProvider for ChangeFeed {
         }
         let wanted = output.fields().iter().map(|field| field.name().as_str());
         let names: Vec<&str> = wanted.filter(|name| *name != VERSION).collect();
-        let scan = Scan {
+        let source = Source {
             database: self.shared.database().await?,
             url: &self.shared.url,
             table: &self.table,
-            schema: &self.schema,
-            projection: projection.clone(),
-            filters: &[],
-            limit: None,
             kept: None,
             catalog: &self.shared.catalog,
         };
-        let rows = read(&scan, files, &names, true, None, state)?;
+        let wanted = Wanted { names: &names, with_version: true, limit: None };
+        let rows = read(&source, files, wanted, state)?;
         let schema = rows.schema();
         let column = |field: &Arc<Field>| -> DataFusionResult<(Arc<dyn PhysicalExpr>, String)> {
             let value = match field.name().as_str() {

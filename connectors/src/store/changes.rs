@@ -15,25 +15,24 @@ use datafusion::catalog::Session;
 use datafusion::execution::SendableRecordBatchStream;
 use meshwork_engine::connector::RowChanger;
 use meshwork_engine::{Error, Result};
-use meshwork_store::{Column, TableDef, TableSnapshot};
+use meshwork_store::{DELETED_COLUMN, TableDef, TableSnapshot};
 
 use super::connector::Shared;
-use super::writes::{by_position, collect, reserve};
+use super::writes::{by_position, committed};
 
 /// The change of one table, as a query found it.
 #[derive(Debug)]
 pub(super) struct StoreChanger {
     shared: Arc<Shared>,
     table: TableSnapshot,
-    deleted: Column,
 }
 
 impl StoreChanger {
     /// # Errors
     /// `NotSupported` for a table that has no key by which a row could be found again.
     pub(super) fn new(shared: Arc<Shared>, table: TableSnapshot) -> Result<Self> {
-        match table.def().deleted.clone() {
-            Some(deleted) => Ok(Self { shared, table, deleted }),
+        match table.def().deleted {
+            Some(_) => Ok(Self { shared, table }),
             None => {
                 let name = table.def().full_name();
                 Err(Error::not_supported(format!("UPDATE and DELETE in table \"{name}\"")).with_hint(
@@ -52,11 +51,7 @@ impl StoreChanger {
         let def = self.table.def();
         let mut batch = self.shared.database().await?.batch();
         batch.read(def.id, self.table.changed_lsn());
-        let held = reserve(session.runtime_env());
-        let n_rows = collect(&self.shared, &mut batch, def, rows, &held, fit).await?;
-        self.shared.named(batch.commit().await)?;
-        self.shared.maintenance.after_commit(self.shared.database().await?, vec![def.id]);
-        Ok(n_rows)
+        committed(&self.shared, batch, def, rows, session.runtime_env(), fit).await
     }
 }
 
@@ -71,19 +66,19 @@ impl RowChanger for StoreChanger {
     }
 
     async fn delete(&self, keys: SendableRecordBatchStream, session: &dyn Session) -> Result<u64> {
-        self.commit(keys, session, |keys| tombstones(self.table.def(), &self.deleted, keys)).await
+        self.commit(keys, session, |keys| tombstones(self.table.def(), keys)).await
     }
 }
 
 /// Returns rows that say of each key that there is none of it any more.
-fn tombstones(def: &TableDef, deleted: &Column, keys: &RecordBatch) -> Result<RecordBatch> {
+fn tombstones(def: &TableDef, keys: &RecordBatch) -> Result<RecordBatch> {
     let mut fields: Vec<Field> = def
         .key
         .iter()
         .zip(keys.columns())
         .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
         .collect();
-    fields.push(Field::new(&deleted.name, DataType::Boolean, true));
+    fields.push(Field::new(DELETED_COLUMN, DataType::Boolean, true));
     let all = BooleanArray::from(vec![true; keys.num_rows()]);
     let columns = keys.columns().iter().cloned().chain([Arc::new(all) as ArrayRef]).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)

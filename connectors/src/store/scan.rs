@@ -52,11 +52,20 @@ use super::table::field;
 /// The closing bytes of a Parquet file: length of the footer, magic.
 const TRAILER_BYTES: u64 = 8;
 
-/// One scan as the planner asks for it.
-pub(super) struct Scan<'a> {
+/// Where rows are read from.
+pub(super) struct Source<'a> {
     pub(super) database: &'a Database,
     pub(super) url: &'a ObjectStoreUrl,
     pub(super) table: &'a TableSnapshot,
+    /// What `ANALYZE` kept of the table.
+    pub(super) kept: Option<Arc<TableStatistics>>,
+    /// The catalog, for messages.
+    pub(super) catalog: &'a str,
+}
+
+/// One scan as the planner asks for it.
+pub(super) struct Scan<'a> {
+    pub(super) source: Source<'a>,
     /// All columns, in the order of `SELECT *`.
     pub(super) schema: &'a SchemaRef,
     /// The columns asked for.
@@ -64,13 +73,20 @@ pub(super) struct Scan<'a> {
     /// Filters that may go below the merge.
     pub(super) filters: &'a [Expr],
     pub(super) limit: Option<usize>,
-    /// What `ANALYZE` kept of the table.
-    pub(super) kept: Option<Arc<TableStatistics>>,
-    /// The catalog, for messages.
-    pub(super) catalog: &'a str,
 }
 
-impl Scan<'_> {
+/// What is read of files.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Columns by their present names.
+    pub(super) names: &'a [&'a str],
+    /// Whether each row's version is, as [`VERSION_COLUMN`].
+    pub(super) with_version: bool,
+    /// How many rows are enough.
+    pub(super) limit: Option<usize>,
+}
+
+impl Source<'_> {
     fn failed(&self, error: &StoreError) -> DataFusionError {
         errors::of(self.catalog, error).into()
     }
@@ -81,10 +97,10 @@ pub(super) fn plan(
     scan: &Scan<'_>,
     state: &dyn Session,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let def = scan.table.def();
+    let def = scan.source.table.def();
     let output = Arc::new(scan.schema.project(&scan.projection)?);
     let filter = conjunction(scan.filters.iter().cloned());
-    let files = files_of(scan.table, scan.schema, scan.filters, state)?;
+    let files = files_of(scan.source.table, scan.schema, scan.filters, state)?;
     let overlap = match def.kind.folds() {
         false => Overlap { shared: Vec::new(), alone: files },
         true => by_overlap(files),
@@ -135,19 +151,21 @@ fn part(
     filter: Option<&Expr>,
     state: &dyn Session,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let deleted = scan.table.def().deleted.as_ref().filter(|column| may_hold(&files, column));
+    let deleted =
+        scan.source.table.def().deleted.as_ref().filter(|column| may_hold(&files, column));
     let columns = columns_to_read(scan, keys, filter, deleted, state)?;
     let with_version =
         keys == Keys::Shared && columns.values.iter().any(|(_, function)| function.is_ordered());
     let reads_all = keys == Keys::Alone && filter.is_none() && deleted.is_none();
     let limit = if reads_all { scan.limit } else { None };
-    let mut plan = read(scan, files, &columns.names, with_version, limit, state)?;
+    let wanted = Wanted { names: &columns.names, with_version, limit };
+    let mut plan = read(&scan.source, files, wanted, state)?;
     if let Some(filter) = filter {
         let on_read = physical(filter, &plan.schema(), state)?;
         plan = Arc::new(FilterExec::try_new(on_read, plan)?);
     }
     if keys == Keys::Shared {
-        plan = merge(scan.table.def(), &columns.values, plan, state)?;
+        plan = merge(scan.source.table.def(), &columns.values, plan, state)?;
     }
     if let Some(deleted) = deleted {
         let is_there = col(&deleted.name, &plan.schema())?;
@@ -164,7 +182,7 @@ fn may_hold(files: &[Arc<FileEntry>], column: &Column) -> bool {
     files.iter().any(|file| has_values(file))
 }
 
-fn physical(
+pub(super) fn physical(
     filter: &Expr,
     schema: &SchemaRef,
     state: &dyn Session,
@@ -197,7 +215,7 @@ fn columns_to_read<'a>(
         is_asked_for || deleted.is_some_and(|deleted| deleted.name == name)
     };
     let mut columns = Columns { names: Vec::new(), values: Vec::new() };
-    for column in scan.table.def().file_columns() {
+    for column in scan.source.table.def().file_columns() {
         let name = column.name.as_str();
         let needed = match column.role {
             // Rows are merged by the whole key, whatever of it is asked for.
@@ -214,17 +232,15 @@ fn columns_to_read<'a>(
     Ok(columns)
 }
 
-/// Reads `names` of the files, and each file's version if asked to. Files of earlier definitions are read as such, and their
-/// columns then called, typed and filled as they are now.
+/// Reads files. Those of earlier definitions are read as such, and their columns then called, typed and filled as they are
+/// now.
 pub(super) fn read(
-    scan: &Scan<'_>,
+    source: &Source<'_>,
     files: Vec<Arc<FileEntry>>,
-    names: &[&str],
-    with_version: bool,
-    limit: Option<usize>,
+    wanted: Wanted<'_>,
     state: &dyn Session,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let def = scan.table.def();
+    let def = source.table.def();
     let mut by_schema: BTreeMap<u32, Vec<Arc<FileEntry>>> = BTreeMap::new();
     for file in files {
         by_schema.entry(file.schema).or_default().push(file);
@@ -237,9 +253,9 @@ pub(super) fn read(
         };
         let written = Written { files, columns };
         parts.push(if schema == def.schema {
-            written.read(scan, names, with_version, limit, state)?
+            written.read(source, wanted, state)?
         } else {
-            written.read_as_now(scan, names, with_version, limit, state)?
+            written.read_as_now(source, wanted, state)?
         });
     }
     match parts.pop() {
@@ -262,32 +278,31 @@ impl Written<'_> {
     /// Reads columns by their names now.
     fn read_as_now(
         &self,
-        scan: &Scan<'_>,
-        names: &[&str],
-        with_version: bool,
-        limit: Option<usize>,
+        source: &Source<'_>,
+        wanted: Wanted<'_>,
         state: &dyn Session,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let def = scan.table.def();
-        let wanted: Vec<&Column> = names.iter().filter_map(|name| def.column(name)).collect();
+        let def = source.table.def();
+        let columns: Vec<&Column> =
+            wanted.names.iter().filter_map(|name| def.column(name)).collect();
         let there = |column: &Column| self.columns.iter().find(|there| there.id == column.id);
         let names_there: Vec<&str> =
-            wanted.iter().filter_map(|column| Some(there(column)?.name.as_str())).collect();
-        let plan = self.read(scan, &names_there, with_version, limit, state)?;
+            columns.iter().filter_map(|column| Some(there(column)?.name.as_str())).collect();
+        let plan = self.read(source, Wanted { names: &names_there, ..wanted }, state)?;
         let schema = plan.schema();
-        let mut now: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::with_capacity(wanted.len() + 1);
-        for column in wanted {
+        let mut now: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::with_capacity(columns.len() + 1);
+        for column in columns {
             let data_type = column.column_type.to_arrow();
             let value = match there(column) {
                 Some(there) => cast(col(&there.name, &schema)?, &schema, data_type)?,
                 None => {
-                    let value = column.default_array().map_err(|e| scan.failed(&e))?;
+                    let value = column.default_array().map_err(|e| source.failed(&e))?;
                     lit(ScalarValue::try_from_array(&value, 0)?)
                 }
             };
             now.push((value, column.name.clone()));
         }
-        if with_version {
+        if wanted.with_version {
             now.push((col(VERSION_COLUMN, &schema)?, VERSION_COLUMN.to_owned()));
         }
         Ok(Arc::new(ProjectionExec::try_new(now, plan)?))
@@ -296,12 +311,11 @@ impl Written<'_> {
     /// Reads columns by the names that they have in the files.
     fn read(
         &self,
-        scan: &Scan<'_>,
-        names: &[&str],
-        with_version: bool,
-        limit: Option<usize>,
+        source: &Source<'_>,
+        wanted: Wanted<'_>,
         state: &dyn Session,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let Wanted { names, with_version, limit } = wanted;
         let in_file: Vec<Field> = self.columns.iter().map(|column| field(column)).collect();
         let n_in_file = in_file.len();
         let version = Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, false));
@@ -310,11 +324,11 @@ impl Written<'_> {
             .with_table_partition_cols(version_columns)
             .build();
         let mut statistics = total(&self.files, columns.table_schema());
-        if let Some(kept) = &scan.kept {
+        if let Some(kept) = &source.kept {
             kept.fill(&mut statistics, columns.table_schema());
         }
         let to_read = |file: &Arc<FileEntry>| {
-            let listed = partitioned_file(scan.database, file);
+            let listed = partitioned_file(source.database, file);
             match with_version {
                 true => listed.with_partition_values(vec![ScalarValue::UInt64(Some(file.v.hi.0))]),
                 false => listed,
@@ -328,8 +342,8 @@ impl Written<'_> {
             projection.push(n_in_file);
         }
         // What passes a filter is few: the other columns are decoded for those rows only.
-        let source = ParquetSource::new(columns).with_pushdown_filters(true);
-        let config = FileScanConfigBuilder::new(scan.url.clone(), Arc::new(source))
+        let parquet = ParquetSource::new(columns).with_pushdown_filters(true);
+        let config = FileScanConfigBuilder::new(source.url.clone(), Arc::new(parquet))
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_projection_indices(Some(projection))?

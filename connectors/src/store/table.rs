@@ -24,7 +24,7 @@ use meshwork_store::{Column, ColumnRole, Delta, FileEntry, TableSnapshot, ValueF
 
 use super::changes::StoreChanger;
 use super::connector::Shared;
-use super::scan::{Scan, files_of, plan};
+use super::scan::{Scan, Source, files_of, plan};
 use super::writes::InsertSink;
 
 /// A table as one query sees it.
@@ -125,17 +125,15 @@ impl TableProvider for StoreTable {
             table: def.name.clone(),
         };
         let all = || (0..self.schema.fields().len()).collect();
-        let scan = Scan {
+        let source = Source {
             database: self.shared.database().await?,
             url: &self.shared.url,
             table: &self.table,
-            schema: &self.schema,
-            projection: projection.cloned().unwrap_or_else(all),
-            filters,
-            limit,
-            catalog: &self.shared.catalog,
             kept: QueryScope::of(state.config()).kept_statistics(key).await,
+            catalog: &self.shared.catalog,
         };
+        let projection = projection.cloned().unwrap_or_else(all);
+        let scan = Scan { source, schema: &self.schema, projection, filters, limit };
         plan(&scan, state)
     }
 

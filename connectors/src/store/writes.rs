@@ -108,22 +108,35 @@ impl DataSink for InsertSink {
         rows: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> DataFusionResult<u64> {
-        let mut batch = self.shared.database().await?.batch_of(self.transaction);
-        let held = reserve(&context.runtime_env());
+        let batch = self.shared.database().await?.batch_of(self.transaction);
         let fit = |rows: &RecordBatch| by_position(&self.def, rows);
-        let n_rows = collect(&self.shared, &mut batch, &self.def, rows, &held, fit).await?;
-        self.shared.named(batch.commit().await)?;
-        self.shared.maintenance.after_commit(self.shared.database().await?, vec![self.def.id]);
-        Ok(n_rows)
+        let runtime = context.runtime_env();
+        Ok(committed(&self.shared, batch, &self.def, rows, &runtime, fit).await?)
     }
 }
 
-pub(super) fn reserve(runtime: &Arc<RuntimeEnv>) -> MemoryReservation {
+fn reserve(runtime: &Arc<RuntimeEnv>) -> MemoryReservation {
     MemoryConsumer::new("rows for a store").register(&runtime.memory_pool)
 }
 
+/// Commits the rows of a stream, each batch as `fit` makes it, as one update of a table; returns how many.
+pub(super) async fn committed(
+    shared: &Shared,
+    mut batch: OpenBatch,
+    def: &Arc<TableDef>,
+    rows: SendableRecordBatchStream,
+    runtime: &Arc<RuntimeEnv>,
+    fit: impl Fn(&RecordBatch) -> Result<RecordBatch>,
+) -> Result<u64> {
+    let held = reserve(runtime);
+    let n_rows = collect(shared, &mut batch, def, rows, &held, fit).await?;
+    shared.named(batch.commit().await)?;
+    shared.maintenance.after_commit(shared.database().await?, vec![def.id]);
+    Ok(n_rows)
+}
+
 /// Adds all rows of a stream, each batch as `fit` makes it, to a batch, or none if it fails or is given up; returns how many.
-pub(super) async fn collect(
+async fn collect(
     shared: &Shared,
     batch: &mut OpenBatch,
     def: &Arc<TableDef>,
