@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! the whole answer          the same rows equally often
-//! ... in an order           and the keys in the same sequence: rows of equal keys may change places
+//! ... in an order           and the keys in the same sequence: rows of equal keys may change places, and -0.0 equals 0.0
 //! cut without an order      as many rows as must be, each of them one of the whole answer
 //! cut in an order           and the keys that stand at these places
 //! an error                  everywhere, or nowhere; which one does not matter
@@ -79,9 +79,12 @@ pub(super) async fn judge(
         let answers = [pushed, plain, copy].map(|answer| text(&shown(answer)));
         return Ok(Verdict::Different(Difference { what, answers }));
     }
+    let floats = floats(&copy);
     let answers = [pushed, plain, copy].map(shown);
-    match compared(query, &answers) {
-        Verdict::Different(_) if have_same_names(world, query, settings, &answers).await? => {
+    match compared(query, &floats, &answers) {
+        Verdict::Different(_)
+            if have_same_names(world, query, settings, &floats, &answers).await? =>
+        {
             Ok(Verdict::Known)
         }
         verdict => Ok(verdict),
@@ -94,6 +97,7 @@ async fn have_same_names(
     world: &World,
     query: &Query,
     settings: &Settings,
+    floats: &[bool],
     answers: &[Shown; 3],
 ) -> Result<bool> {
     if !known::is_known(known::SAME_NAMES) {
@@ -109,7 +113,7 @@ async fn have_same_names(
     let copy = shown(rows(&world.arena.copies, &copy, &sql).await);
     let [pushed, plain, _] = answers.clone();
     let answers = [pushed, plain, copy.clone()];
-    if !matches!(compared(query, &answers), Verdict::Different(_)) {
+    if !matches!(compared(query, floats, &answers), Verdict::Different(_)) {
         return Ok(true);
     }
     if !world.reads_files(query) {
@@ -118,10 +122,10 @@ async fn have_same_names(
     let (coordinator, sql) = (&world.arena.coordinator, world.remote_sql_with_own_names(query));
     let pushed = shown(rows(coordinator, &session_of("true")?, &sql).await);
     let plain = shown(rows(coordinator, &session_of("false")?, &sql).await);
-    Ok(!matches!(compared(query, &[pushed, plain, copy]), Verdict::Different(_)))
+    Ok(!matches!(compared(query, floats, &[pushed, plain, copy]), Verdict::Different(_)))
 }
 
-fn compared(query: &Query, answers: &[Shown; 3]) -> Verdict {
+fn compared(query: &Query, floats: &[bool], answers: &[Shown; 3]) -> Verdict {
     let [pushed, plain, whole] = answers;
     let different = |what: String| {
         let answers = answers.each_ref().map(text);
@@ -137,7 +141,7 @@ fn compared(query: &Query, answers: &[Shown; 3]) -> Verdict {
     };
     for (name, answer) in [("with", pushed), ("without", plain)] {
         let Ok(rows) = answer else { continue };
-        if let Some(what) = wrong(query, rows, whole) {
+        if let Some(what) = wrong(query, floats, rows, whole) {
             return different(format!("the answer {name} pushdown: {what}"));
         }
     }
@@ -153,7 +157,12 @@ fn is_overflow_of_some((pushed, plain, whole): (&Shown, &Shown, &Shown)) -> bool
 }
 
 /// Returns what is wrong with an answer, if anything is; `whole` are all rows, in order.
-fn wrong(query: &Query, rows: &[Vec<String>], whole: &[Vec<String>]) -> Option<String> {
+fn wrong(
+    query: &Query,
+    floats: &[bool],
+    rows: &[Vec<String>],
+    whole: &[Vec<String>],
+) -> Option<String> {
     let skipped = query.offset.unwrap_or(0).min(whole.len());
     let n_left = whole.len() - skipped;
     let n_wanted = query.limit.map_or(n_left, |limit| limit.min(n_left));
@@ -163,8 +172,13 @@ fn wrong(query: &Query, rows: &[Vec<String>], whole: &[Vec<String>]) -> Option<S
     if let Some(row) = row_too_many(rows, whole) {
         return Some(format!("the row {row:?} is there too often"));
     }
+    // Zero and its negative are equal: where a condition leaves these alone, no order tells them apart.
+    let key = |row: &Vec<String>, output: usize| match row[output].as_str() {
+        "-0.0" if floats.get(output) == Some(&true) => "0.0".to_owned(),
+        value => value.to_owned(),
+    };
     let keys = |row: &Vec<String>| -> Vec<String> {
-        query.order.iter().map(|key| row[key.output].clone()).collect()
+        query.order.iter().map(|order| key(row, order.output)).collect()
     };
     for (place, (row, wanted)) in rows.iter().zip(&whole[skipped..]).enumerate() {
         if keys(row) != keys(wanted) {
@@ -191,6 +205,13 @@ fn row_too_many<'a>(rows: &'a [Vec<String>], whole: &[Vec<String>]) -> Option<&'
         }
         _ => true,
     })
+}
+
+/// Says of each column of an answer whether it is of floats.
+fn floats(answer: &Answer) -> Vec<bool> {
+    let schema = answer.as_ref().ok().map(|rows| &rows.schema);
+    let fields = schema.into_iter().flat_map(|schema| schema.fields());
+    fields.map(|field| field.data_type().is_floating()).collect()
 }
 
 fn types_differ(answers: &[&Answer; 3]) -> Option<String> {
