@@ -218,20 +218,17 @@ fn cheapest(
 ) -> Result<Option<LogicalPlan>> {
     let provider = source_as_provider(&scan.source)?;
     let Some(table) = VersionedTable::of(provider.as_ref()) else { return Ok(None) };
+    let mut serving = table.rollups();
+    serving.retain(|rollup| serves(rollup.as_ref(), table.key().len(), scan, uses));
+    if serving.is_empty() {
+        return Ok(None);
+    }
+    let mut least = cost(table.as_ref(), scan, state)?;
     let mut best = None;
-    let mut least = None;
-    for rollup in table.rollups() {
-        if !serves(rollup.as_ref(), table.key().len(), scan, uses) {
-            continue;
-        }
-        let bound = match least {
-            Some(least) => least,
-            None => cost(table.as_ref(), scan, state)?,
-        };
+    for rollup in serving {
         let cost = cost(rollup.as_ref(), scan, state)?;
-        least = Some(cost.min(bound));
-        if cost < bound {
-            best = Some(rollup);
+        if cost < least {
+            (least, best) = (cost, Some(rollup));
         }
     }
     let Some(rollup) = best else { return Ok(None) };
