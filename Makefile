@@ -22,12 +22,14 @@ test-matrix:
 	cargo build --workspace --bins
 	MESHWORK_TEST_MATRIX=1 MESHWORK_TEST_TPCH_SCALE=0.1 cargo test --workspace --test slt --test tpch
 
-# What takes an hour, on the release build: 500 kills of store writers, 50 of each fault of a process, a build side
-# of eleven minutes, TPC-H at scale factor 1 on every shape and spread over sources.
+# What takes an hour, on the release build: of the store 500 kills of writers, 10,000 random histories of each kind, one
+# of 500 updates, 1000 readers; 50 of each fault of a process, a build side of eleven minutes, TPC-H at scale factor 1 on
+# every shape and spread over sources.
 test-long:
 	cargo build --release --workspace --bins
-	MESHWORK_KILLS=500 MESHWORK_TEST_FAULTS=50 MESHWORK_TEST_TPCH_SCALE=1 cargo test --release --workspace \
-		--test store --test faults --test tpch --test cluster -- --test-threads 1 --include-ignored --nocapture
+	MESHWORK_KILLS=500 MESHWORK_SEEDS=10000 MESHWORK_UPDATES=500 MESHWORK_COMMITS=100000 MESHWORK_READERS=1000 \
+		MESHWORK_TEST_FAULTS=50 MESHWORK_TEST_TPCH_SCALE=1 cargo test --release --workspace --test store --test writes \
+		--test faults --test tpch --test cluster -- --test-threads 1 --include-ignored --nocapture
 
 # 200,000 random queries with pushdown, without, and of local copies; see docs/testing.md. ARGUMENTS='--replay SEED:CASE'
 # asks one of them again.

@@ -13,6 +13,7 @@ use crate::delta::file;
 use crate::delta::merge::Run;
 use crate::environment::{Environment, SystemEnvironment, new_ulid};
 use crate::error::{Error, Result};
+use crate::export;
 use crate::location::Location;
 use crate::log::commit::{Committed, Log, Transaction};
 use crate::log::record::{FileEntry, Operation, TransactionId};
@@ -189,6 +190,7 @@ impl Database {
     pub async fn create_table(&self, spec: TableSpec) -> Result<Arc<TableDef>> {
         let id = TableId(new_ulid(self.environment().as_ref()));
         let def = Arc::new(TableDef::new(id, spec)?);
+        export::is_asked_for(&def)?;
         let mut transaction = self.transaction(Operation::Table).await?;
         transaction.define.tables.push(Arc::clone(&def));
         self.log.commit(transaction).await?;
@@ -211,6 +213,7 @@ impl Database {
             return Err(Error::TableNotFound { table: format!("{namespace}.{name}") });
         };
         let def = Arc::new(table.def.altered(alteration)?);
+        export::is_asked_for(&def)?;
         let mut transaction =
             Transaction::new(self.new_transaction(), Operation::Schema, state.lsn);
         transaction.define.altered.push(Arc::clone(&def));
@@ -249,7 +252,7 @@ impl Database {
         file::verify(entry, self.file_bytes(entry).await?)
     }
 
-    async fn file_bytes(&self, entry: &FileEntry) -> Result<Bytes> {
+    pub(crate) async fn file_bytes(&self, entry: &FileEntry) -> Result<Bytes> {
         let path = entry.path.as_str();
         if let Some(bytes) = self.log.objects.get(&self.object_path(path)).await? {
             return Ok(bytes);
@@ -268,7 +271,7 @@ impl Database {
     }
 }
 
-fn at(location: &Location, options: &Options) -> (Objects, Names) {
+pub(crate) fn at(location: &Location, options: &Options) -> (Objects, Names) {
     let objects = Objects {
         store: Arc::clone(&location.store),
         environment: Arc::clone(&options.environment),

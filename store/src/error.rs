@@ -30,6 +30,14 @@ pub enum Error {
         /// Where it was looked for.
         location: String,
     },
+    /// What is at a location is no backup that could be brought up to date.
+    #[error("no backup can be made at \"{location}\": {reason}")]
+    NoBackup {
+        /// Where.
+        location: String,
+        /// What is there.
+        reason: String,
+    },
     /// The database was written by a newer format.
     #[error("store database needs {what}, which this release does not know")]
     FormatNotSupported {
@@ -232,6 +240,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::DatabaseNotFound { .. }
+            | Self::NoBackup { .. }
             | Self::FormatNotSupported { .. }
             | Self::NamespaceNotFound { .. }
             | Self::NamespaceExists { .. }

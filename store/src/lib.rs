@@ -21,6 +21,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+mod backup;
 mod batch;
 mod check;
 mod checksum;
@@ -31,6 +32,7 @@ mod durable;
 pub mod encoding;
 mod environment;
 mod error;
+mod export;
 mod history;
 mod location;
 pub mod log;
@@ -47,6 +49,7 @@ mod table;
 mod vacuum;
 mod version;
 
+pub use backup::BackedUp;
 pub use batch::{BATCH_BYTES_MAX, Batch};
 pub use check::{CheckDepth, Problem};
 pub use checksum::Checksum;
@@ -56,6 +59,7 @@ pub use delta::merge::{MergeRuns, Run};
 pub use durable::DurableLocal;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, ErrorKind, Result};
+pub use export::{EXPORT_DELTA, EXPORT_PROPERTY, Exported};
 pub use location::Location;
 pub use log::commit::Committed;
 pub use log::deltas::{Delta, DeltaId, Deltas};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::compact::{CompactOptions, Compacted};
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::export;
 use crate::policy::{DeltaSize, Policy};
 use crate::snapshot::TableSnapshot;
 use crate::table::TableId;
@@ -55,6 +56,23 @@ impl Database {
                 Err(error) => return Err(error),
             }
         }
+        self.export_as_asked(table).await?;
         Ok(done)
+    }
+
+    /// Exports a table whose definition says so; another process that does the same is no matter.
+    ///
+    /// # Errors
+    /// As [`Self::export`], but for [`Error::Conflict`].
+    pub async fn export_as_asked(&self, table: TableId) -> Result<()> {
+        let state = self.state();
+        let Some(found) = state.tables.get(&table) else { return Ok(()) };
+        if !export::is_asked_for(&found.def)? {
+            return Ok(());
+        }
+        match self.export(table).await {
+            Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

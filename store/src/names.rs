@@ -8,6 +8,7 @@
 //! <root>/_chk/part/<table>-<lsn>-<ulid>.jsonl.zst              file entries of one table, shared by checkpoints
 //! <root>/_gc/<lsn:020>.json.zst                                data files in no delta after the record at lsn
 //! <root>/_gc/clock/<ulid>                                      what tells the time of the object store
+//! <root>/t/<table>/_delta_log/<n:020>.json                     what others read of the table, see [`crate::export`]
 //! <root>/t/<table>/<index>/<lo:016>-<hi:016>/<ulid>.parquet    data; the versions in the name are a hint, the
 //!                                                              log's record is the truth
 //! ```
@@ -46,6 +47,12 @@ impl Names {
         self.absolute(&format!("_log/{folder:012}/{lsn:020}.json"))
     }
 
+    /// Returns the log position that a record's name relative to the root tells.
+    pub(crate) fn record_lsn(name: &str) -> Option<u64> {
+        let (_folder, name) = name.strip_prefix("_log/")?.split_once('/')?;
+        name.strip_suffix(".json")?.parse().ok()
+    }
+
     /// Says whether the record is the first of its folder.
     pub(crate) fn opens_folder(lsn: u64) -> bool {
         lsn.is_multiple_of(RECORDS_PER_FOLDER)
@@ -53,6 +60,10 @@ impl Names {
 
     pub(crate) fn checkpoints(&self) -> Path {
         self.absolute("_chk")
+    }
+
+    pub(crate) fn checkpoint_parts(&self) -> Path {
+        self.absolute("_chk/part")
     }
 
     pub(crate) fn checkpoint(&self, lsn: u64) -> Path {
@@ -67,6 +78,26 @@ impl Names {
     /// Returns the folder of all data files.
     pub(crate) fn data(&self) -> Path {
         self.absolute("t")
+    }
+
+    /// Returns the folder of a table, relative to the root.
+    pub(crate) fn table(table: &TableId) -> String {
+        format!("t/{table}")
+    }
+
+    /// Returns the folder of a table's exports.
+    pub(crate) fn delta_logs(&self, table: &TableId) -> Path {
+        self.absolute(&format!("t/{table}/_delta_log"))
+    }
+
+    /// Returns the export of a number, as Delta's protocol names it.
+    pub(crate) fn delta_log(&self, table: &TableId, number: u64) -> Path {
+        self.absolute(&format!("t/{table}/_delta_log/{number:020}.json"))
+    }
+
+    /// Returns the checkpoint of a table's exports up to a number.
+    pub(crate) fn delta_checkpoint(&self, table: &TableId, number: u64) -> Path {
+        self.absolute(&format!("t/{table}/_delta_log/{number:020}.checkpoint.parquet"))
     }
 
     pub(crate) fn unneeded_lists(&self) -> Path {
@@ -126,5 +157,8 @@ mod tests {
         assert!(Names::opens_folder(10_000) && !Names::opens_folder(10_001));
         assert_eq!(Names::checkpoint_lsn(&names.checkpoint(700)), Some(700));
         assert_eq!(Names::checkpoint_lsn(&names.database()), None);
+        let record = names.relative(&names.record(123_456)).unwrap();
+        assert_eq!(Names::record_lsn(&record), Some(123_456));
+        assert_eq!(Names::record_lsn("_chk/00000000000000000100.json"), None);
     }
 }

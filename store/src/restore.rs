@@ -19,6 +19,7 @@ use crate::database::Database;
 use crate::delta::merge::Hides;
 use crate::environment::new_ulid;
 use crate::error::Result;
+use crate::export::EXPORT_PROPERTY;
 use crate::log::commit::{Committed, Transaction};
 use crate::log::deltas::{DeltaId, PRIMARY};
 use crate::log::record::{CloneOf, Operation, ReadScope, TableChange};
@@ -85,10 +86,14 @@ impl Database {
     ) -> Result<Arc<TableDef>> {
         let snapshot = self.snapshot(at).await?;
         let table = snapshot.table(of.0, of.1)?;
+        // Its files are in the folder of the other one, so it has no export of its own.
+        let mut properties = table.def().properties.clone();
+        properties.remove(EXPORT_PROPERTY);
         let def = Arc::new(TableDef {
             id: TableId(new_ulid(self.environment().as_ref())),
             namespace: name.0.to_owned(),
             name: name.1.to_owned(),
+            properties,
             ..TableDef::clone(table.def())
         });
         let mut transaction = self.transaction(Operation::Table).await?;

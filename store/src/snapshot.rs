@@ -183,6 +183,23 @@ impl TableSnapshot {
         self.table.def_at(delta.v.hi).of_order(delta.index)
     }
 
+    /// Returns the definition of an earlier version.
+    pub(crate) fn def_at(&self, version: Version) -> Arc<TableDef> {
+        Arc::clone(self.table.def_at(version))
+    }
+
+    /// Returns the last version up to this one in which rows came; the one at which the table was made if there is none.
+    pub(crate) fn last_update(&self) -> Version {
+        let newest = self.table.deltas.updates().iter().rfind(|range| range.lo <= self.version);
+        newest.map_or(self.table.begins, |range| range.hi.min(self.version))
+    }
+
+    /// Whether one delta holds all updates of the table up to its last.
+    pub(crate) fn is_whole(&self, delta: DeltaId) -> bool {
+        let range = VersionRange { lo: Version(0), hi: delta.v.hi };
+        delta.index == PRIMARY && self.table.deltas.tile(PRIMARY, range, &[delta]).is_ok()
+    }
+
     /// Returns the number of the sort order that it is read in: 0 for the table itself.
     pub fn index(&self) -> u32 {
         self.index

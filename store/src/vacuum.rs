@@ -12,7 +12,7 @@
 //! goes on for as long as files wait, and after that fails by name, never with a wrong answer. How long they have waited
 //! is told by the object store's clock alone.
 //!
-//! Records and checkpoints are not deleted.
+//! The files of the newest export of a table stay as well. Old checkpoints go too, which are only an aid. Records do not.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::database::Database;
 use crate::environment::new_ulid;
 use crate::error::{Error, Result};
+use crate::log::checkpoint;
 use crate::log::commit::{Committed, Transaction};
 use crate::log::record::{Operation, TableChange, compress, decompress};
 use crate::log::state::State;
@@ -32,6 +33,9 @@ use crate::version::Version;
 
 /// A list of files when unpacked: some ten million of them.
 const LIST_BYTES_MAX: usize = 1 << 30;
+
+/// How long an old checkpoint stays at least, and a part that no checkpoint has: nobody is at reading or writing one so long.
+const CHECKPOINT_MS: i64 = 60 * 60 * 1000;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -103,7 +107,11 @@ impl Database {
         // Whatever may still come is known now, or was named later.
         let state = self.log().refresh().await?;
         let mut waiting = self.unneeded_lists().await?;
-        let mut files = self.unneeded(&state, named_since_ms).await?;
+        let listed = self.data_objects().await?;
+        let tables = state.tables().map(|table| table.def.id);
+        let exported = self.exported_files(tables, &listed).await?;
+        let mut files = unneeded(&state, listed, named_since_ms);
+        files.retain(|file| !exported.contains(file));
         files.retain(|file| !waiting.iter().any(|(_, list)| list.files.contains(file)));
         if !files.is_empty() {
             let list = Unneeded { lsn: committed.lsn, files };
@@ -114,7 +122,9 @@ impl Database {
         let (mut files_deleted, mut files_waiting) = (0, 0);
         for (written_ms, list) in waiting {
             let n_files = list.files.len() as u64;
-            if now_ms.saturating_sub(written_ms) < reading_max_ms {
+            // An export that was on its way when the list was written has the file.
+            let is_exported = list.files.iter().any(|file| exported.contains(file));
+            if is_exported || now_ms.saturating_sub(written_ms) < reading_max_ms {
                 files_waiting += n_files;
                 continue;
             }
@@ -124,6 +134,10 @@ impl Database {
             log.objects.delete(vec![log.names.unneeded_list(list.lsn)]).await?;
             files_deleted += n_files;
         }
+        let before_ms = now_ms.saturating_sub(reading_max_ms.min(CHECKPOINT_MS));
+        let log = self.log();
+        let checkpoints_deleted = checkpoint::vacuum(&log.objects, &log.names, before_ms).await?;
+        tracing::debug!(checkpoints_deleted, "store checkpoints and their parts were let go");
         Ok(Vacuumed { committed, oldest: state.low_water, files_deleted, files_waiting })
     }
 
@@ -141,14 +155,12 @@ impl Database {
         Ok(transaction)
     }
 
-    /// Returns the data files that were named before a moment and that no delta has.
-    async fn unneeded(&self, state: &State, named_since_ms: u64) -> Result<BTreeSet<String>> {
+    /// Returns the names of all objects of tables, relative to the root.
+    async fn data_objects(&self) -> Result<BTreeSet<String>> {
         let log = self.log();
         let listed = log.objects.list(&log.names.data()).await?;
-        let needed: BTreeSet<&str> = state.files().map(|file| file.path.as_str()).collect();
         let names = listed.iter().filter_map(|object| log.names.relative(&object.location));
-        let is_old = |name: &String| named_ms(name).is_some_and(|ms| ms < named_since_ms);
-        Ok(names.filter(is_old).filter(|name| !needed.contains(name.as_str())).collect())
+        Ok(names.collect())
     }
 
     async fn write_down(&self, list: &Unneeded) -> Result<()> {
@@ -185,4 +197,11 @@ impl Database {
         let missing = || Error::corrupt(path.as_ref(), "it was written and is not there");
         Ok(written.ok_or_else(missing)?.timestamp_millis())
     }
+}
+
+/// Returns the data files that were named before a moment and that no delta has.
+fn unneeded(state: &State, listed: BTreeSet<String>, named_since_ms: u64) -> BTreeSet<String> {
+    let needed: BTreeSet<&str> = state.files().map(|file| file.path.as_str()).collect();
+    let is_old = |name: &String| named_ms(name).is_some_and(|ms| ms < named_since_ms);
+    listed.into_iter().filter(is_old).filter(|name| !needed.contains(name.as_str())).collect()
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use meshwork_engine::connector::{
-    AlterTable, Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, FeedEntry, NamedStore,
-    ReadVersion, Retention, RowChanger, TableEntry, TableKind,
+    AlterTable, Batch, ChangeEntry, Connector, CreateTable, DeltaEntry, ExportEntry, FeedEntry,
+    NamedStore, ReadVersion, Retention, RowChanger, TableEntry, TableKind,
 };
 use meshwork_engine::environment;
 use meshwork_engine::scope::QueryScope;
@@ -302,9 +302,25 @@ impl Connector for Store {
         Ok(self.shared.named(vacuumed)?.files_deleted)
     }
 
+    async fn back_up(&self, to: &dyn Connector) -> Result<u64> {
+        let Some(to) = (to as &dyn Any).downcast_ref::<Self>() else {
+            return Err(Error::not_supported(format!("BACKUP to a catalog of kind {}", to.kind())));
+        };
+        let database = self.shared.database().await?;
+        let copied = database.back_up(to.shared.location.clone(), &Options::default()).await;
+        Ok(self.shared.named(copied)?.objects)
+    }
+
     async fn deltas(&self) -> Result<Vec<DeltaEntry>> {
         match found(self.shared.snapshot(ReadVersion::Committed).await)? {
             Some(snapshot) => self.shared.named(listings::deltas(&snapshot)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn exports(&self) -> Result<Vec<ExportEntry>> {
+        match found(self.shared.database().await)? {
+            Some(database) => self.shared.named(listings::exports(database).await),
             None => Ok(Vec::new()),
         }
     }

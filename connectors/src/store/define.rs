@@ -8,6 +8,7 @@
 //! function.label    replace
 //! model             aggregate            or unique, duplicate; without it the table is an append table without a key
 //! key               day,site
+//! export            delta                what others read of it, if anything
 //! ```
 
 use std::collections::BTreeMap;
@@ -17,7 +18,9 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::DataType;
 use meshwork_engine::Result;
 use meshwork_engine::connector::{AlterTable, CreateTable};
-use meshwork_store::{Alteration, ColumnSpec, ColumnType, TableKind, TableSpec, ValueFunction};
+use meshwork_store::{
+    Alteration, ColumnSpec, ColumnType, EXPORT_PROPERTY, TableKind, TableSpec, ValueFunction,
+};
 
 use super::connector::refused_table;
 
@@ -49,7 +52,7 @@ pub(super) fn specification(table: &CreateTable) -> Result<TableSpec> {
         kind: options.kind,
         columns,
         key: options.key,
-        properties: BTreeMap::new(),
+        properties: options.properties,
     })
 }
 
@@ -106,12 +109,17 @@ struct Options {
     kind: TableKind,
     key: Vec<String>,
     functions: BTreeMap<String, ValueFunction>,
+    properties: BTreeMap<String, String>,
 }
 
 impl Options {
     fn read(options: &[(String, String)]) -> Result<Self, String> {
-        let mut read =
-            Self { kind: TableKind::Append, key: Vec::new(), functions: BTreeMap::new() };
+        let mut read = Self {
+            kind: TableKind::Append,
+            key: Vec::new(),
+            functions: BTreeMap::new(),
+            properties: BTreeMap::new(),
+        };
         for (name, value) in options {
             if let Some(column) = name.strip_prefix("function.") {
                 let Some(function) = ValueFunction::parse(value) else {
@@ -127,6 +135,9 @@ impl Options {
                 ("model", other) => return Err(format!("the model {other} does not exist")),
                 ("key", _) => {
                     read.key = value.split(',').map(|column| column.trim().to_owned()).collect();
+                }
+                (EXPORT_PROPERTY, _) => {
+                    read.properties.insert(name.clone(), value.to_lowercase());
                 }
                 (other, _) => return Err(format!("the option {other} does not exist")),
             }

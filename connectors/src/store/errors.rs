@@ -20,6 +20,8 @@ fn coded(error: &StoreError, message: String) -> Error {
         StoreError::DatabaseNotFound { .. } => Error::user("STORE_NOT_FOUND", message).with_hint(
             "CREATE SCHEMA or CREATE TABLE makes it; if it should be there, the catalog's location is wrong.",
         ),
+        StoreError::NoBackup { .. } => Error::user("BACKUP_REFUSED", message)
+            .with_hint("Back up into an empty location, or into a backup of this catalog."),
         StoreError::Directory { .. } => Error::source("SOURCE_UNREACHABLE", message),
         StoreError::Storage { source, .. } => match refusal(source) {
             Some((code, why)) => Error::source(code, format!("{message}: {why}")),

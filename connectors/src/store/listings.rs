@@ -1,10 +1,13 @@
-//! What `system.deltas` and `system.changes` say of a store.
+//! What `system.deltas`, `system.exports` and `system.changes` say of a store.
 
 use std::collections::BTreeSet;
 
-use meshwork_engine::connector::{ChangeEntry, DeltaEntry};
+use meshwork_engine::connector::{ChangeEntry, DeltaEntry, ExportEntry};
 use meshwork_store::policy::BASE_LEVEL;
-use meshwork_store::{Database, DeltaId, Error as StoreError, Record, Snapshot, TableSnapshot};
+use meshwork_store::{
+    Database, DeltaId, EXPORT_DELTA, EXPORT_PROPERTY, Error as StoreError, ReadAt, Record,
+    Snapshot, TableSnapshot,
+};
 
 /// Changes that are listed: each is an object to be read.
 const CHANGES_MAX: u64 = 1000;
@@ -34,6 +37,26 @@ pub(super) fn deltas(snapshot: &Snapshot) -> Result<Vec<DeltaEntry>, StoreError>
                 bytes: delta.bytes(),
                 is_read: read.contains(&delta.id),
             }));
+        }
+    }
+    Ok(entries)
+}
+
+/// Returns what others read of tables.
+pub(super) async fn exports(database: &Database) -> Result<Vec<ExportEntry>, StoreError> {
+    let snapshot = database.snapshot(ReadAt::Committed).await?;
+    let mut entries = Vec::new();
+    for namespace in snapshot.namespaces() {
+        let asked = snapshot.tables(namespace);
+        for def in asked.filter(|def| def.properties.contains_key(EXPORT_PROPERTY)) {
+            let Some(exported) = database.exported(def.id).await? else { continue };
+            entries.push(ExportEntry {
+                schema: namespace.to_owned(),
+                table: def.name.clone(),
+                format: EXPORT_DELTA.to_owned(),
+                location: format!("{}/{}", database.location().name, exported.folder),
+                version: exported.version.0,
+            });
         }
     }
     Ok(entries)

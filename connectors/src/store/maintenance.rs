@@ -178,7 +178,10 @@ pub(super) async fn into_one(
             let from: Vec<DeltaId> = order.chosen().iter().map(|delta| delta.id).collect();
             (from.len() > 1).then_some(from)
         });
-        let Some(from) = from else { return Ok(done) };
+        let Some(from) = from else {
+            database.export_as_asked(table).await?;
+            return Ok(done);
+        };
         match database.compact(table, &from, options).await {
             Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
             compacted => done.push(compacted?),

@@ -99,6 +99,11 @@ pub(crate) enum Statement {
         catalog: String,
         keep: Option<Retention>,
     },
+    /// `BACKUP catalog TO catalog`
+    Backup {
+        catalog: String,
+        to: String,
+    },
     /// `CALL [catalog.]system.flush_metadata_cache()`: of one catalog, or of all.
     FlushMetadata {
         catalog: Option<String>,

@@ -14,7 +14,9 @@ use datafusion::datasource::MemTable;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use meshwork_engine::catalog::CatalogRegistry;
-use meshwork_engine::connector::{ChangeEntry, Connector, DeltaEntry, TableEntry, TableKind};
+use meshwork_engine::connector::{
+    ChangeEntry, Connector, DeltaEntry, ExportEntry, TableEntry, TableKind,
+};
 use meshwork_engine::environment::within;
 use meshwork_engine::node::TaskStatus;
 use meshwork_engine::statistics::{Counted, Counts, TableKey};
@@ -92,6 +94,7 @@ impl SystemTables {
         match table {
             "changes" => self.changes().await.map(Some),
             "deltas" => self.deltas().await.map(Some),
+            "exports" => self.exports().await.map(Some),
             "feeds" => self.feeds().await.map(Some),
             "nodes" => self.nodes().map(Some),
             "observed_stats" => observed_stats(counted).map(Some),
@@ -193,6 +196,23 @@ impl SystemTables {
             ("rows", of_deltas(&rows, |delta| delta.rows)),
             ("bytes", of_deltas(&rows, |delta| delta.bytes)),
             ("is_read", truths(rows.iter().map(|(_, delta)| delta.is_read))),
+        ])
+    }
+
+    /// What others read of versioned stores.
+    async fn exports(&self) -> Result<Arc<dyn TableProvider>> {
+        let exports =
+            |connector: Arc<dyn Connector>| async move { connector.exports().await }.boxed();
+        let rows = self.of_catalogs("listing exports", exports).await?;
+        let text =
+            |of: fn(&ExportEntry) -> &String| texts(rows.iter().map(|(_, e)| Some(of(e).clone())));
+        table_of(vec![
+            ("catalog", texts(rows.iter().map(|(catalog, _)| Some(catalog.clone())))),
+            ("schema", text(|export| &export.schema)),
+            ("table", text(|export| &export.table)),
+            ("format", text(|export| &export.format)),
+            ("location", text(|export| &export.location)),
+            ("version", numbers(rows.iter().map(|(_, export)| export.version))),
         ])
     }
 
@@ -300,6 +320,7 @@ pub(super) fn entries(schema: &str) -> Vec<TableEntry> {
         "catalogs",
         "changes",
         "deltas",
+        "exports",
         "feeds",
         "nodes",
         "observed_stats",

@@ -66,6 +66,11 @@ pub(crate) async fn change(
         Statement::Vacuum { catalog, keep } => {
             context.coordinator.resolver.connector(&catalog)?.vacuum(keep).await
         }
+        Statement::Backup { catalog, to } => {
+            let resolver = &context.coordinator.resolver;
+            let to = resolver.connector(&to)?;
+            resolver.connector(&catalog)?.back_up(to.as_ref()).await
+        }
         Statement::BeginBatch => batches::begin_batch(context).await,
         Statement::CommitBatch { feed } => batches::commit_batch(context, feed).await,
         Statement::RollbackBatch => batches::rollback_batch(context).await,

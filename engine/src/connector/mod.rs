@@ -10,6 +10,7 @@
 
 mod changes;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,21 @@ pub struct DeltaEntry {
     pub bytes: u64,
     /// Whether the newest version is read from it.
     pub is_read: bool,
+}
+
+/// What others read of a table of a versioned store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportEntry {
+    /// The schema of the table.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// The format that readers have to know: `delta`.
+    pub format: String,
+    /// Where it lies.
+    pub location: String,
+    /// The version that it shows.
+    pub version: u64,
 }
 
 /// One change of a versioned store.
@@ -186,7 +202,7 @@ pub struct NamedStore {
 
 /// One configured catalog.
 #[async_trait]
-pub trait Connector: fmt::Debug + Send + Sync + 'static {
+pub trait Connector: Any + fmt::Debug + Send + Sync {
     /// The kind as `USING` names it: `postgres`, `lake`, ...
     fn kind(&self) -> &'static str;
 
@@ -306,6 +322,17 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// files that nobody has needed for long. Returns how many files.
     async fn vacuum(&self, _keep: Option<Retention>) -> Result<u64> {
         Err(self.refuse("VACUUM"))
+    }
+
+    /// Copies a versioned store to where another catalog of its kind lies, or brings the copy there up to date. Returns how many
+    /// objects were copied.
+    async fn back_up(&self, _to: &dyn Connector) -> Result<u64> {
+        Err(self.refuse("BACKUP"))
+    }
+
+    /// Returns what others read of a versioned store; nothing where there is no such thing.
+    async fn exports(&self) -> Result<Vec<ExportEntry>> {
+        Ok(Vec::new())
     }
 
     /// Returns what the tables of a versioned store are made of; nothing where there is no such thing.

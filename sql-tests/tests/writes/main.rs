@@ -1,9 +1,11 @@
 //! Writing to relational sources and stores: what is there after statements that end well, fail, are cancelled, or whose node is
 //! killed. Real servers, on one process and on a coordinator with workers.
 
+mod exports;
 mod kills;
 mod mariadb;
 mod postgres;
+mod readers;
 mod rollups;
 mod sqlite;
 mod store;

@@ -70,3 +70,50 @@ async fn counters(client: &mut Client) -> Result<Vec<i64>> {
     let values = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>());
     Ok(values.flatten().collect())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_a_catalog() -> Result<()> {
+    let _turn = super::TURN.lock().await;
+    let (folder, elsewhere) = (TempDir::new()?, TempDir::new()?);
+    let store = |folder: &TempDir| {
+        let location = ("location".to_owned(), folder.path().to_string_lossy().into_owned());
+        catalog_file("store", [location].into())
+    };
+    let files = ("location".to_owned(), elsewhere.path().to_string_lossy().into_owned());
+    let files = catalog_file("lake", [files].into());
+    let catalogs = [("facts", store(&folder)), ("saved", store(&elsewhere)), ("files", files)];
+    let cluster = Cluster::start(Shape::Workers(2), &catalogs).await?;
+    let mut client = cluster.client().await?;
+    client.run("CREATE TABLE facts.t.counters (id BIGINT, n BIGINT) UNIQUE KEY (id)").await?;
+    client.run("INSERT INTO facts.t.counters VALUES (1, 1), (2, 0)").await?;
+    client.run(COUNT_UP).await?;
+    let first = copied(&mut client).await?;
+    ensure!(copied(&mut client).await? == 0);
+    client.run("DELETE FROM facts.t.counters WHERE id = 2").await?;
+    let second = copied(&mut client).await?;
+    ensure!(second > 0 && second < first, "{second} after {first}");
+    for (version, expected) in [(1, vec![1, 0]), (2, vec![2, 0]), (3, vec![2])] {
+        let sql = format!("SELECT n FROM saved.t.counters FOR VERSION AS OF {version} ORDER BY id");
+        let found = client.query(&sql).await?;
+        let found = found.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values());
+        ensure!(found.copied().collect::<Vec<i64>>() == expected, "version {version}");
+    }
+    client.run("INSERT INTO saved.t.counters VALUES (9, 9)").await?;
+    for (statement, code) in [
+        ("BACKUP facts TO saved", "BACKUP_REFUSED"),
+        ("BACKUP facts TO facts", "BACKUP_REFUSED"),
+        ("BACKUP facts TO files", "NOT_SUPPORTED"),
+        ("BACKUP files TO saved", "NOT_SUPPORTED"),
+    ] {
+        let Err(error) = client.run(statement).await else { panic!("{statement}") };
+        ensure!(error.code == code, "{statement}: {error}");
+    }
+    Ok(())
+}
+
+async fn copied(client: &mut Client) -> Result<u64> {
+    match client.run("BACKUP facts TO saved").await? {
+        Answer::Changed(n_objects) => Ok(n_objects),
+        other => anyhow::bail!("{other:?}"),
+    }
+}

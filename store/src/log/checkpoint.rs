@@ -13,11 +13,13 @@
 //!
 //! Parts are JSON lines, one delta each, under zstd for now; the design foresees Parquet once a table has a million files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectMeta;
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::Checksum;
@@ -35,6 +37,9 @@ use crate::version::{Version, VersionRange};
 
 /// A checkpoint stands at every position that is a multiple of this.
 pub(crate) const RECORDS_PER_CHECKPOINT: u64 = 100;
+
+/// How many of the newest checkpoints a vacuum leaves in any case.
+const KEPT: usize = 10;
 
 /// The format of checkpoints.
 const FORMAT: u32 = 1;
@@ -100,9 +105,15 @@ pub(crate) type Parts = BTreeMap<TableId, Vec<PartRef>>;
 /// Internal if the other one says something else: then the log was not folded the same way by both.
 pub(crate) async fn write(objects: &Objects, names: &Names, state: &State) -> Result<Parts> {
     let path = names.checkpoint(state.lsn);
+    // Parts of a checkpoint that is gone may be gone as well.
+    let shares = match state.checkpoint {
+        0 => false,
+        lsn => objects.written_at(&names.checkpoint(lsn)).await?.is_some(),
+    };
     let mut parts = Parts::new();
     for (id, table) in &state.tables {
-        parts.insert(*id, write_parts(objects, names, state.lsn, table).await?);
+        let shared = if shares { table.parts.as_slice() } else { &[] };
+        parts.insert(*id, write_parts(objects, names, state.lsn, table, shared).await?);
     }
     let root = root_of(state, &parts);
     let sealed: Bytes = seal(path.as_ref(), &root)?.into();
@@ -116,21 +127,29 @@ pub(crate) async fn write(objects: &Objects, names: &Names, state: &State) -> Re
     Ok(parts)
 }
 
-/// Returns the state of the newest checkpoint, or None if there is none.
+/// Returns the state of the newest checkpoint that is there with all its parts, or None if there is none.
 ///
 /// # Errors
 /// Internal if the checkpoint, its parts and the log do not fit together.
 pub(crate) async fn read_newest(objects: &Objects, names: &Names) -> Result<Option<State>> {
     let listed = objects.list_folder(&names.checkpoints()).await?;
-    let Some(lsn) =
-        listed.iter().filter_map(|object| Names::checkpoint_lsn(&object.location)).max()
-    else {
-        return Ok(None);
-    };
+    let mut lsns: Vec<u64> =
+        listed.iter().filter_map(|object| Names::checkpoint_lsn(&object.location)).collect();
+    lsns.sort_unstable();
+    for lsn in lsns.into_iter().rev() {
+        match read(objects, names, lsn).await? {
+            Some(state) => return Ok(Some(state)),
+            // A vacuum was faster. What is lost is time.
+            None => tracing::info!(lsn, "store checkpoint is gone, an older one is read"),
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the state of a checkpoint; None if it or one of its parts is not there.
+async fn read(objects: &Objects, names: &Names, lsn: u64) -> Result<Option<State>> {
     let path = names.checkpoint(lsn);
-    let Some(stored) = objects.get(&path).await? else {
-        return Err(Error::corrupt(path.as_ref(), "it was listed but is not there"));
-    };
+    let Some(stored) = objects.get(&path).await? else { return Ok(None) };
     let root: Root = unseal(path.as_ref(), &stored)?;
     if root.format != FORMAT {
         return Err(Error::FormatNotSupported {
@@ -140,6 +159,7 @@ pub(crate) async fn read_newest(objects: &Objects, names: &Names) -> Result<Opti
     check_against_log(objects, names, &root, path.as_ref()).await?;
     let mut state = State::empty(root.record);
     state.lsn = root.lsn;
+    state.checkpoint = root.lsn;
     state.version = root.version;
     state.ts_us = root.ts_us;
     state.low_water = root.low_water;
@@ -157,7 +177,9 @@ pub(crate) async fn read_newest(objects: &Objects, names: &Names) -> Result<Opti
     for table in root.tables {
         let name = (table.def.namespace.clone(), table.def.name.clone());
         state.names.insert(name, table.def.id);
-        let table = read_table(objects, names, path.as_ref(), table).await?;
+        let Some(table) = read_table(objects, names, path.as_ref(), table).await? else {
+            return Ok(None);
+        };
         state.tables.insert(table.def.id, Arc::new(table));
     }
     Ok(Some(state))
@@ -229,11 +251,12 @@ async fn write_parts(
     names: &Names,
     lsn: u64,
     table: &TableState,
+    shared: &[PartRef],
 ) -> Result<Vec<PartRef>> {
     let mut deltas: Vec<&Arc<Delta>> = table.deltas.iter().collect();
     deltas.sort_by_key(|delta| (delta.lsn, delta.id));
-    let mut parts = Vec::with_capacity(table.parts.len() + 1);
-    for part in plan_parts(&table.parts, &deltas, lsn) {
+    let mut parts = Vec::with_capacity(shared.len() + 1);
+    for part in plan_parts(shared, &deltas, lsn) {
         parts.push(match part {
             Planned::Kept(part) => part,
             Planned::New(lsn, deltas) => write_part(objects, names, table, lsn, deltas).await?,
@@ -303,12 +326,13 @@ async fn read_table(
     names: &Names,
     object: &str,
     root: TableRoot,
-) -> Result<TableState> {
-    let parts: Vec<Vec<Arc<Delta>>> = stream::iter(root.parts.clone())
+) -> Result<Option<TableState>> {
+    let parts: Vec<Option<Vec<Arc<Delta>>>> = stream::iter(root.parts.clone())
         .map(|part| read_part(objects, names, part))
         .buffered(PARTS_AT_ONCE)
         .try_collect()
         .await?;
+    let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
     let mut deltas = Deltas::default();
     deltas.set_updates(root.updates);
     for delta in parts.into_iter().flatten() {
@@ -321,20 +345,23 @@ async fn read_table(
         let evidence = format!("its totals of table \"{name}\" are not the sums of its parts");
         return Err(Error::corrupt(object, evidence));
     }
-    Ok(TableState {
+    Ok(Some(TableState {
         def: root.def,
         earlier: root.earlier,
         begins: root.begins,
         changed_lsn: root.changed_lsn,
         deltas,
         parts: root.parts,
-    })
+    }))
 }
 
-async fn read_part(objects: &Objects, names: &Names, part: PartRef) -> Result<Vec<Arc<Delta>>> {
-    let Some(packed) = objects.get(&names.absolute(&part.path)).await? else {
-        return Err(Error::corrupt(part.path, "a checkpoint names it but it is not there"));
-    };
+/// Returns the deltas of a part; None if it is not there.
+async fn read_part(
+    objects: &Objects,
+    names: &Names,
+    part: PartRef,
+) -> Result<Option<Vec<Arc<Delta>>>> {
+    let Some(packed) = objects.get(&names.absolute(&part.path)).await? else { return Ok(None) };
     if Checksum::of(&packed) != part.ck {
         return Err(Error::corrupt(part.path, "its digest is not the one in the checkpoint"));
     }
@@ -347,5 +374,40 @@ async fn read_part(objects: &Objects, names: &Names, part: PartRef) -> Result<Ve
         let evidence = format!("it holds {} deltas, not {}", deltas.len(), part.deltas);
         return Err(Error::corrupt(part.path, evidence));
     }
-    Ok(deltas)
+    Ok(Some(deltas))
+}
+
+/// Deletes checkpoints that are neither among the newest nor younger than a moment of the object store's clock, and parts that
+/// none of those needs which are left. Returns how many objects.
+///
+/// Whoever writes a checkpoint shares parts only with one that is there; whoever has read a list of them before they went reads an
+/// older one, or the log.
+pub(crate) async fn vacuum(objects: &Objects, names: &Names, before_ms: i64) -> Result<u64> {
+    let is_old = |object: &ObjectMeta| object.last_modified.timestamp_millis() <= before_ms;
+    let mut roots: Vec<(u64, ObjectMeta)> = Vec::new();
+    for object in objects.list_folder(&names.checkpoints()).await? {
+        roots.extend(Names::checkpoint_lsn(&object.location).map(|lsn| (lsn, object)));
+    }
+    roots.sort_by_key(|(lsn, _)| *lsn);
+    let n_older = roots.len().saturating_sub(KEPT);
+    let mut gone: Vec<Path> = Vec::new();
+    let mut needed = BTreeSet::new();
+    for (place, (_lsn, object)) in roots.into_iter().enumerate() {
+        if place < n_older && is_old(&object) {
+            gone.push(object.location);
+        } else if let Some(stored) = objects.get(&object.location).await? {
+            let root: Root = unseal(object.location.as_ref(), &stored)?;
+            let parts = root.tables.into_iter().flat_map(|table| table.parts);
+            needed.extend(parts.map(|part| names.absolute(&part.path)));
+        }
+    }
+    let parts = objects.list_folder(&names.checkpoint_parts()).await?;
+    let unneeded =
+        parts.into_iter().filter(|part| is_old(part) && !needed.contains(&part.location));
+    let unneeded: Vec<Path> = unneeded.map(|part| part.location).collect();
+    let n_gone = (gone.len() + unneeded.len()) as u64;
+    // A root goes before its parts.
+    objects.delete(gone).await?;
+    objects.delete(unneeded).await?;
+    Ok(n_gone)
 }

@@ -349,6 +349,7 @@ impl Log {
                         Arc::make_mut(table).parts = parts;
                     }
                 }
+                next.checkpoint = state.lsn;
                 *self.state.write() = Arc::new(next);
                 tracing::debug!(lsn = state.lsn, "store checkpoint written");
             }

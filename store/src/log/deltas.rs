@@ -145,11 +145,7 @@ impl Deltas {
         let widest = self.of(PRIMARY).filter(whole).map(|delta| delta.id.v.hi).max();
         let Some(hi) = widest else { return };
         let before = self.updates.clone();
-        let served = |deltas: &Self| -> Vec<Option<Version>> {
-            let orders: BTreeSet<u32> = deltas.by_id.keys().map(|id| id.index).collect();
-            orders.into_iter().map(|index| deltas.served_from(index, oldest)).collect()
-        };
-        let served_before = served(self);
+        let served_before = self.all_served_from(oldest);
         let later = self.updates.partition_point(|range| range.hi <= hi);
         self.updates.drain(..later);
         match self.updates.first_mut() {
@@ -157,7 +153,7 @@ impl Deltas {
             _ => self.updates.insert(0, VersionRange { lo: first, hi }),
         }
         // Some version may be read from deltas that end and begin elsewhere.
-        if self.lost(oldest).is_some() || served(self) != served_before {
+        if self.lost(oldest).is_some() || self.all_served_from(oldest) != served_before {
             self.updates = before;
         }
     }
@@ -313,8 +309,18 @@ impl Deltas {
         self.lost_of(PRIMARY, oldest)
     }
 
-    /// Returns the first version from `oldest` on from which on a sort order can be read; None if there is none.
+    /// Returns [`Self::served_from`] of each sort order.
+    fn all_served_from(&self, oldest: Version) -> BTreeMap<u32, Option<Version>> {
+        let orders: BTreeSet<u32> = self.by_id.keys().map(|id| id.index).collect();
+        orders.into_iter().map(|index| (index, self.served_from(index, oldest))).collect()
+    }
+
+    /// Returns the first version from `oldest` on from which on a sort order has to be readable: of the table's own that is
+    /// `oldest`, of others the first from which on they are; None if they are not.
     fn served_from(&self, index: u32, oldest: Version) -> Option<Version> {
+        if index == PRIMARY {
+            return Some(oldest);
+        }
         let newest = self.of(index).map(|delta| delta.id.v.hi).max()?;
         let mut from = oldest;
         while let Some(lost) = self.lost_of(index, from) {
@@ -370,6 +376,7 @@ impl Deltas {
         candidates.sort_by_key(|id| (width(id.v), *id));
         let mut left = self.clone();
         let mut gone = Vec::new();
+        let served_from = self.all_served_from(oldest);
         for id in candidates {
             let is_inside = |other: &Arc<Delta>| {
                 other.id != id
@@ -378,7 +385,7 @@ impl Deltas {
                     && other.id.v.hi >= id.v.hi
                     && other.id.v.hi <= oldest
             };
-            let Some(served_from) = self.served_from(id.index, oldest) else { continue };
+            let Some(served_from) = served_from.get(&id.index).copied().flatten() else { continue };
             if left.of(id.index).any(is_inside)
                 && let Some(delta) = left.by_id.remove(&id)
             {

@@ -102,6 +102,8 @@ pub struct State {
     pub low_water: Version,
     /// Milliseconds since 1970: files named before then come no more, unless a delta has them already.
     pub(crate) named_since_ms: u64,
+    /// The checkpoint that its tables share parts with; 0 if there is none.
+    pub(crate) checkpoint: u64,
     /// The digest of the last record as stored.
     pub(crate) last: Checksum,
     pub(crate) namespaces: BTreeSet<String>,
@@ -120,6 +122,7 @@ impl State {
             ts_us: 0,
             low_water: Version(0),
             named_since_ms: 0,
+            checkpoint: 0,
             last: database,
             namespaces: BTreeSet::new(),
             tables: BTreeMap::new(),

@@ -17,6 +17,7 @@ use meshwork_store::{
 };
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 #[tokio::test]
@@ -317,6 +318,64 @@ async fn cold_open_is_bounded_by_checkpoints() {
     }
     let replayed = open(truth, 3).await.unwrap();
     assert_eq!(replayed.state().version, Version(347));
+}
+
+/// Commits with merges and vacuums among them: `MESHWORK_COMMITS=100000` makes it longer.
+#[tokio::test]
+async fn a_log_of_many_commits_opens_with_few_calls() {
+    let n_commits = std::env::var("MESHWORK_COMMITS").map_or(1_350, |text| text.parse().unwrap());
+    let truth = memory();
+    let database = open(Arc::clone(&truth), 1).await.unwrap();
+    let pair = create_pair(&database).await.unwrap();
+    let (policy, options) = (Policy::default(), CompactOptions::default());
+    let mut idle = None;
+    for number in 1..=n_commits {
+        commit_pair(&database, &pair, "w", number).await.unwrap();
+        if number % 250 == 0 {
+            for table in [&pair.a, &pair.b] {
+                database.maintain(table.id, &policy, options).await.unwrap();
+            }
+            let newest = database.state().version;
+            drop(database.vacuum(patient(newest)).await);
+            // It has read a checkpoint that will be gone when it writes one.
+            if idle.is_none() {
+                idle = Some(open(Arc::clone(&truth), 2).await.unwrap());
+            }
+        }
+    }
+    let roots =
+        list(&truth, "db/_chk").await.into_iter().filter(|path| !path.as_ref().contains("part"));
+    assert!(roots.count() <= 10 + 4, "old checkpoints are there");
+    check_open(&truth, &database, 3).await;
+
+    let idle = idle.unwrap();
+    let mut number = n_commits;
+    loop {
+        number += 1;
+        commit_pair(&idle, &pair, "w", number).await.unwrap();
+        if idle.state().lsn % 100 == 0 {
+            break;
+        }
+    }
+    check_open(&truth, &idle, 4).await;
+}
+
+/// Another process opens a database with one listing, a checkpoint and at most 100 records, and finds what is there.
+async fn check_open(store: &Arc<dyn ObjectStore>, database: &Database, seed: u64) {
+    let calls = Arc::new(Mutex::new(BTreeMap::<&'static str, u64>::new()));
+    let counted = Arc::clone(&calls);
+    let counting = FaultStore::new(Arc::clone(store), move |_call, operation| {
+        *counted.lock().entry(operation).or_default() += 1;
+        Fault::None
+    });
+    let cold = open(counting, seed).await.unwrap();
+    let calls = calls.lock().clone();
+    println!("record {}: {calls:?}", cold.state().lsn);
+    // The identity, the checkpoint, its record, parts of two tables, the end of the log.
+    assert!(calls["list"] == 1 && calls["get"] <= 100 + 24, "{calls:?}");
+    assert_eq!(cold.state().version, database.state().version);
+    let version = database.state().version;
+    assert_eq!(amounts(&cold, "a", version).await.len() as u64, version.0);
 }
 
 async fn list(store: &Arc<dyn ObjectStore>, folder: &str) -> Vec<Path> {

@@ -10,6 +10,8 @@
 )]
 
 mod alter;
+mod backups;
+mod exports;
 mod faults;
 mod format;
 mod kills;

@@ -7,12 +7,15 @@ use crate::support::*;
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
+use meshwork_store::policy::{Policy, Tiers};
 use meshwork_store::{
     CheckDepth, ColumnType, CompactOptions, Database, DeltaId, Error, ReadAt, TableDef, TableKind,
     TableSnapshot, ValueFunction, Version,
 };
 use object_store::ObjectStore;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 type Key = (Option<i64>, Option<String>);
 
@@ -368,6 +371,34 @@ proptest! {
             trial.compare().await;
         });
     }
+}
+
+/// One long history: each version is compared while there are only updates, while deltas are merged, and when that is done.
+#[tokio::test]
+async fn a_long_history_is_the_fold_of_its_updates() {
+    let n_updates = n_updates(40);
+    let mut random = TestRunner::deterministic();
+    let mut trial = Trial::new().await;
+    for _ in 0..n_updates {
+        let (a, b) = update().new_tree(&mut random).unwrap().current();
+        trial.update(&a, &b).await;
+    }
+    trial.compare().await;
+    let merger = open(Arc::clone(&trial.store), 100).await.unwrap();
+    let merging = async {
+        let policy = Policy { tiers: Tiers::Tiered { fan_out: 3 }, ..Policy::default() };
+        let options = CompactOptions { file_rows_max: 5, ..CompactOptions::default() };
+        let mut n_merges = 0;
+        for table in [&trial.a, &trial.b] {
+            n_merges += merger.maintain(table.id, &policy, options).await.unwrap().len();
+        }
+        n_merges
+    };
+    let (n_merges, ()) = tokio::join!(merging, trial.compare());
+    assert!(n_merges > 5, "{n_merges} merges");
+    trial.reopen().await;
+    trial.compare().await;
+    println!("{n_updates} updates, {n_merges} merges");
 }
 
 #[tokio::test]

@@ -127,8 +127,8 @@ fn folded(model: &Model, columns: &[String], key: usize) -> Rows {
         values.insert("last", *last);
     }
     let row = |(key, values): (Vec<String>, BTreeMap<&str, i64>)| {
-        let values = columns[key.len()..].iter().map(|name| values[name.as_str()].to_string());
-        key.clone().into_iter().chain(values).collect()
+        let names = &columns[key.len()..];
+        key.into_iter().chain(names.iter().map(|name| values[name.as_str()].to_string())).collect()
     };
     found.into_iter().map(row).collect()
 }

@@ -411,6 +411,11 @@ pub(crate) fn n_seeds(usual: u64) -> u64 {
     std::env::var("MESHWORK_SEEDS").map_or(usual, |text| text.parse().unwrap())
 }
 
+/// How many updates a long history has: more where a long run asks for them.
+pub(crate) fn n_updates(usual: u64) -> u64 {
+    std::env::var("MESHWORK_UPDATES").map_or(usual, |text| text.parse().unwrap())
+}
+
 /// How many random histories are compared with a model.
 pub(crate) fn n_cases() -> u32 {
     u32::try_from(n_seeds(60)).unwrap()

@@ -24,6 +24,10 @@ impl Reader<'_> {
         } else if self.words(&["VACUUM"]) {
             let catalog = self.identifier()?;
             Statement::Vacuum { catalog, keep: self.retention()? }
+        } else if self.words(&["BACKUP"]) {
+            let catalog = self.identifier()?;
+            self.expect_words(&["TO"])?;
+            Statement::Backup { catalog, to: self.identifier()? }
         } else if self.words(&["BEGIN", "UPDATE", "BATCH"]) {
             Statement::BeginBatch
         } else if self.words(&["COMMIT"]) {
