@@ -148,6 +148,6 @@ async fn sums(client: &mut Client, sql: &str) -> Result<Vec<i64>> {
     let rows = client.query(sql).await?;
     let [rows] = rows.as_slice() else { anyhow::bail!("{sql}: {rows:?}") };
     // NULL while there are no rows.
-    let columns = rows.columns().iter().map(|column| column.as_primitive::<Int64Type>());
+    let columns = rows.columns().iter().map(AsArray::as_primitive::<Int64Type>);
     Ok(columns.map(|sums| sums.iter().next().flatten().unwrap_or(0)).collect())
 }

@@ -147,7 +147,7 @@ async fn what_is_no_backup_is_not_overwritten() {
     let astray = open_copy_written(&database).await;
     match back_up(&database, &astray, 9).await {
         Err(Error::NoBackup { reason, .. }) => {
-            assert!(reason.contains("written to it"), "{reason}")
+            assert!(reason.contains("written to it"), "{reason}");
         }
         done => panic!("{done:?}"),
     }

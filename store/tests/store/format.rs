@@ -346,7 +346,7 @@ async fn a_log_of_many_commits_opens_with_few_calls() {
     let roots =
         list(&truth, "db/_chk").await.into_iter().filter(|path| !path.as_ref().contains("part"));
     assert!(roots.count() <= 10 + 4, "old checkpoints are there");
-    check_open(&truth, &database, 3).await;
+    println!("{n_commits} commits: {:?}", check_open(&truth, &database, 3).await);
 
     let idle = idle.unwrap();
     let mut number = n_commits;
@@ -360,8 +360,13 @@ async fn a_log_of_many_commits_opens_with_few_calls() {
     check_open(&truth, &idle, 4).await;
 }
 
-/// Another process opens a database with one listing, a checkpoint and at most 100 records, and finds what is there.
-async fn check_open(store: &Arc<dyn ObjectStore>, database: &Database, seed: u64) {
+/// Another process opens a database with one listing, a checkpoint and at most 100 records, and finds what is there; returns its
+/// calls.
+async fn check_open(
+    store: &Arc<dyn ObjectStore>,
+    database: &Database,
+    seed: u64,
+) -> BTreeMap<&'static str, u64> {
     let calls = Arc::new(Mutex::new(BTreeMap::<&'static str, u64>::new()));
     let counted = Arc::clone(&calls);
     let counting = FaultStore::new(Arc::clone(store), move |_call, operation| {
@@ -370,12 +375,12 @@ async fn check_open(store: &Arc<dyn ObjectStore>, database: &Database, seed: u64
     });
     let cold = open(counting, seed).await.unwrap();
     let calls = calls.lock().clone();
-    println!("record {}: {calls:?}", cold.state().lsn);
     // The identity, the checkpoint, its record, parts of two tables, the end of the log.
     assert!(calls["list"] == 1 && calls["get"] <= 100 + 24, "{calls:?}");
     assert_eq!(cold.state().version, database.state().version);
     let version = database.state().version;
     assert_eq!(amounts(&cold, "a", version).await.len() as u64, version.0);
+    calls
 }
 
 async fn list(store: &Arc<dyn ObjectStore>, folder: &str) -> Vec<Path> {
