@@ -70,6 +70,7 @@ impl MariaDb {
         let mut install = Command::new(program("mariadb-install-db")?);
         install.arg("--no-defaults").arg(format!("--datadir={}", rows.display()));
         install.args(["--skip-test-db", "--auth-root-authentication-method=normal"]);
+        install.env("TMPDIR", folder.path());
         if as_user {
             install.arg(format!("--user={SYSTEM_USER}"));
         }
@@ -162,7 +163,9 @@ impl Drop for MariaDb {
 fn serve(folder: &Path, port: u16, memory: &str, as_user: bool) -> Result<Child> {
     let log = File::create(folder.join("log"))?;
     let mut command = Command::new(program("mariadbd")?);
+    // A server that starts deletes temporary tables that it finds, in a common folder those of others.
     command
+        .env("TMPDIR", folder)
         .arg("--no-defaults")
         .arg(format!("--datadir={}", folder.join("rows").display()))
         .arg(format!("--init-file={}", folder.join(FIRST).display()))
