@@ -12,6 +12,8 @@
 //! statements what is not a query: SHOW, CREATE, DROP, SET
 //! explain    a plan as text, with what was pushed into sources and what was not
 //! reduce     small sides first: what a source is to know is computed before the rest
+//! rollups    scans of versioned tables that a rollup answers with fewer rows
+//! order      joins in the order that costs least
 //! pushdown   work above scans moved into their sources
 //! fragment   logical → physical plan, cut at exchanges into stages
 //! schedule   admission, the driver, deadlines, retries
