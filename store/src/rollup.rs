@@ -50,7 +50,9 @@ impl Database {
         };
         for rollup in &found.def.rollups {
             if let Some(missing) = found.deltas.newest_missing(rollup.index, state.version) {
-                let version = missing.max(found.rollup_begins(rollup.index));
+                // Versions that have gone cannot be read any more.
+                let begins = found.rollup_begins(rollup.index);
+                let version = missing.max(begins).max(state.low_water);
                 let all = TableSnapshot::new(Arc::clone(found), version, state.low_water)?;
                 done.push(self.fill(found, rollup, &all, state.lsn).await?);
             }

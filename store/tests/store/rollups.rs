@@ -267,6 +267,32 @@ async fn a_writer_that_does_not_know_a_rollup_has_a_conflict() {
     }
 }
 
+/// Whoever made the rollup died before its fill, and versions went before anybody came to it.
+#[tokio::test]
+async fn a_rollup_is_filled_when_the_versions_before_it_have_gone() {
+    let database = open(memory(), 1).await.unwrap();
+    create(&database).await;
+    let mut history = vec![Model::new()];
+    for step in 0..4 {
+        let mut model = history.last().unwrap().clone();
+        if step == 1 {
+            database.alter_table("ns", "t", &rollup(0)).await.unwrap();
+        } else {
+            let rows = [(0, "a".to_owned(), step)];
+            update(&mut model, &rows);
+            let def = Arc::clone(snapshot(&database, ReadAt::Committed).await.def());
+            let mut batch = database.batch();
+            batch.insert(&def, to_batch(&rows)).unwrap();
+            batch.commit().await.unwrap();
+        }
+        history.push(model);
+    }
+    compact(&database, 0, 0, 2, false).await;
+    database.vacuum(patient(Version(4))).await.unwrap();
+    fill(&database).await;
+    compare(&database, &history, 4).await;
+}
+
 #[tokio::test]
 async fn a_rollup_comes_while_rows_do() {
     let store = memory();
