@@ -181,17 +181,15 @@ impl Copy<'_> {
         }
     }
 
-    /// Creates an object at the other place, and looks there when that seems to have failed; returns its size.
+    /// Creates an object at the other place; returns its size.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<u64> {
         let path = self.names.absolute(name);
         let size = bytes.len() as u64;
-        let Err(error) = self.objects.create(&path, bytes.clone()).await else { return Ok(size) };
-        match self.objects.get(&path).await? {
-            Some(there) if there == bytes => Ok(size),
-            Some(_) => {
+        match self.objects.create_or_find(&path, bytes).await? {
+            true => Ok(size),
+            false => {
                 Err(Error::corrupt(name, "the copy has an object of that name with other bytes"))
             }
-            None => Err(error),
         }
     }
 }

@@ -85,16 +85,9 @@ impl Database {
         let actions = actions(&def, &columns, &files, before.as_ref(), version, now_ms);
         let text = Bytes::from(lines(&actions));
         let path = self.log().names.delta_log(&table, number);
-        if let Err(error) = self.log().objects.create(&path, text.clone()).await {
-            match self.log().objects.get(&path).await? {
-                Some(there) if there == text => {}
-                Some(_) => {
-                    let name = def.full_name();
-                    let reason = format!("table \"{name}\" was exported by another");
-                    return Err(Error::Conflict { reason });
-                }
-                None => return Err(error),
-            }
+        if !self.log().objects.create_or_find(&path, text.clone()).await? {
+            let reason = format!("table \"{}\" was exported by another", def.full_name());
+            return Err(Error::Conflict { reason });
         }
         if number > 0 && number.is_multiple_of(CHECKPOINT_EVERY) {
             let mut all = before.unwrap_or_default();

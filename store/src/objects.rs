@@ -43,6 +43,13 @@ impl Objects {
         self.within("create", path, put).await.map(|_stored| ())
     }
 
+    /// Creates an object, and looks there when that seems to have failed: says whether the object is there with these bytes, and
+    /// not with others. An error means that nothing is there.
+    pub(crate) async fn create_or_find(&self, path: &Path, bytes: Bytes) -> Result<bool> {
+        let Err(error) = self.create(path, bytes.clone()).await else { return Ok(true) };
+        self.get(path).await?.map(|there| there == bytes).ok_or(error)
+    }
+
     /// Returns an object, or None if there is none. Failures are retried.
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
         let read = async || self.store.get(path).await?.bytes().await;

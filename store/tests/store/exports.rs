@@ -29,6 +29,14 @@ async fn create(database: &Database, name: &str, kind: TableKind) -> Arc<TableDe
     database.create_table(spec).await.unwrap()
 }
 
+/// Returns a database without tables, and where it lies.
+async fn empty() -> (Arc<dyn ObjectStore>, Arc<Database>) {
+    let store = memory();
+    let database = open(Arc::clone(&store), 1).await.unwrap();
+    database.create_namespace("ns").await.unwrap();
+    (store, database)
+}
+
 async fn insert(database: &Arc<Database>, def: &Arc<TableDef>, rows: &[(i64, i64)]) {
     let mut batch = database.batch();
     let columns: [(&str, ArrayRef); 2] = [
@@ -89,9 +97,7 @@ fn rows(rows: &[(i64, i64)]) -> Rows {
 
 #[tokio::test]
 async fn an_export_is_the_newest_version_that_needs_no_merge() {
-    let store = memory();
-    let database = open(Arc::clone(&store), 1).await.unwrap();
-    database.create_namespace("ns").await.unwrap();
+    let (store, database) = empty().await;
     let def = create(&database, "t", TableKind::Aggregate).await;
     assert_eq!(database.export(def.id).await.unwrap(), None);
     insert(&database, &def, &[(1, 1), (2, 2)]).await;
@@ -121,9 +127,7 @@ async fn an_export_is_the_newest_version_that_needs_no_merge() {
 
 #[tokio::test]
 async fn many_exports_are_read_from_a_checkpoint() {
-    let store = memory();
-    let database = open(Arc::clone(&store), 1).await.unwrap();
-    database.create_namespace("ns").await.unwrap();
+    let (store, database) = empty().await;
     let def = create(&database, "t", TableKind::Append).await;
     let mut expected = Rows::new();
     for number in 0..25 {
@@ -154,9 +158,7 @@ async fn many_exports_are_read_from_a_checkpoint() {
 
 #[tokio::test]
 async fn deleted_rows_are_in_no_export() {
-    let store = memory();
-    let database = open(Arc::clone(&store), 1).await.unwrap();
-    database.create_namespace("ns").await.unwrap();
+    let (store, database) = empty().await;
     let def = create(&database, "t", TableKind::Unique).await;
     let mut batch = database.batch();
     let deleted: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true)]));
@@ -173,9 +175,7 @@ async fn deleted_rows_are_in_no_export() {
 
 #[tokio::test]
 async fn a_vacuum_spares_what_is_exported() {
-    let store = memory();
-    let database = open(Arc::clone(&store), 1).await.unwrap();
-    database.create_namespace("ns").await.unwrap();
+    let (store, database) = empty().await;
     let def = create(&database, "t", TableKind::Aggregate).await;
     insert(&database, &def, &[(1, 1)]).await;
     let exported = database.export(def.id).await.unwrap().unwrap();
